@@ -1,0 +1,344 @@
+//! The scenario grammar: a fault told as a story, one step a line.
+//!
+//! Owns the words of `scenarios/*.txt`: their meaning as values ([`Script`], [`Step`]) and the
+//! [`parse`](Script::parse) that reads them. It must never run anything: the same value is run on
+//! real Postgres by `cargo xtask scenario`, and by the simulator.
+//!
+//! ```text
+//! # The primary's host dies, the standby takes over, the host comes back.
+//! cluster 2 nodes
+//! write start
+//! kill-host node1
+//! wait node2 wait_primary 20s
+//! expect outage < 4s
+//! start-host node1
+//! wait settled 60s
+//! expect primary node2
+//! expect nothing lost
+//! ```
+//!
+//! There are fifteen verbs, listed in [`VERBS`]. Nodes are called `node1`, `node2`, … in the order
+//! of their creation, so `node1` is the primary at the start; `primary` and `standby` are looked
+//! up when their step runs.
+
+mod parse;
+#[cfg(test)]
+mod tests;
+
+use core::fmt;
+use core::time::Duration;
+
+pub use parse::ScriptError;
+
+/// Every verb of the grammar with its form and meaning, for messages and documentation.
+pub const VERBS: &[(&str, &str, &str)] = &[
+    (
+        "cluster",
+        "cluster N nodes",
+        "a monitor and N nodes, settled; the first line",
+    ),
+    (
+        "write",
+        "write start|stop",
+        "one writer per node, for as long as that node takes writes",
+    ),
+    (
+        "switchover",
+        "switchover",
+        "`pg_autoctl perform switchover`, waits for its end",
+    ),
+    (
+        "perform",
+        "perform \"…\" [refused]",
+        "`pg_autoctl perform …`; with `refused` it must fail",
+    ),
+    (
+        "drop",
+        "drop NODE",
+        "`pg_autoctl drop node --name NODE` on the monitor",
+    ),
+    (
+        "kill-postgres",
+        "kill-postgres NODE",
+        "SIGKILL to the postmaster alone",
+    ),
+    (
+        "kill-keeper",
+        "kill-keeper NODE",
+        "SIGKILL to pg_autoctl; Postgres goes on",
+    ),
+    (
+        "kill-host",
+        "kill-host NODE|monitor|all",
+        "SIGKILL to every process of the host at once",
+    ),
+    (
+        "start-host",
+        "start-host NODE|monitor|all",
+        "`pg_autoctl run` on a host where it does not run",
+    ),
+    (
+        "freeze",
+        "freeze NODE|monitor",
+        "SIGSTOP to every process of the host",
+    ),
+    (
+        "thaw",
+        "thaw NODE|monitor",
+        "SIGCONT to every process of the host",
+    ),
+    (
+        "cut",
+        "cut NODE from NODE|monitor|all",
+        "drop every packet between them, both ways",
+    ),
+    ("mend", "mend NODE from NODE|monitor|all", "undo a cut"),
+    (
+        "wait",
+        "wait settled|writes|NODE STATE|NODE gone|TIME …",
+        "until it holds, or fail after the time at the end of the line",
+    ),
+    (
+        "expect",
+        "expect primary NODE | outage < TIME | no-failover TIME | no-writes TIME | nothing lost | postgres-kept NODE | explain says \"…\"",
+        "a claim that is checked",
+    ),
+];
+
+/// A whole scenario.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// The comment at the top of the file: what happens and what is to be seen.
+    pub story: String,
+    /// How many Postgres nodes there are beside the monitor (2 to 9).
+    pub nodes: u8,
+    /// What happens, in order.
+    pub steps: Vec<Line>,
+}
+
+/// A step and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Counted from 1, for messages.
+    pub number: usize,
+    /// What to do.
+    pub step: Step,
+}
+
+/// One Postgres node, by its number or by the role it has when the step runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Node {
+    /// `node1` is the one that was created first.
+    Number(u8),
+    /// The node that the monitor both hears and wants as the primary.
+    Primary,
+    /// The secondary with the lowest number.
+    Standby,
+}
+
+/// Whose processes a fault of a host takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Host {
+    /// The host of a Postgres node.
+    Node(Node),
+    /// The monitor's host.
+    Monitor,
+    /// Every host at once.
+    All,
+}
+
+/// One line of a scenario.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// `write start`
+    WriteStart,
+    /// `write stop`
+    WriteStop,
+    /// `switchover`
+    Switchover,
+    /// `perform "promotion --name node2" [refused]`
+    Perform {
+        /// The words after `pg_autoctl perform`, split at blanks.
+        words: Vec<String>,
+        /// The command must fail, and leave the group as it was.
+        refused: bool,
+    },
+    /// `drop node2`
+    Drop(Node),
+    /// `kill-postgres primary`
+    KillPostgres(Node),
+    /// `kill-keeper primary`
+    KillKeeper(Node),
+    /// `kill-host all`
+    KillHost(Host),
+    /// `start-host all`
+    StartHost(Host),
+    /// `freeze node1`
+    Freeze(Host),
+    /// `thaw node1`
+    Thaw(Host),
+    /// `cut node1 from all`
+    Cut {
+        /// Who is cut off.
+        node: Node,
+        /// From whom; [`Host::All`] takes the monitor too.
+        from: Host,
+    },
+    /// `mend node1 from all`
+    Mend {
+        /// Who was cut off.
+        node: Node,
+        /// From whom.
+        from: Host,
+    },
+    /// `wait settled 30s`
+    Wait {
+        /// What is waited for.
+        until: Condition,
+        /// How long; for [`Condition::Time`] the time itself.
+        within: Duration,
+    },
+    /// `expect nothing lost`
+    Expect(Expectation),
+}
+
+/// What `wait` waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// One primary, every other node secondary, nothing else wanted, every standby has replayed all.
+    Settled,
+    /// A write is acknowledged that was sent after this step began.
+    Writes,
+    /// Reported and goal state of a node are this one.
+    State(Node, String),
+    /// The monitor does not list the node any more.
+    Gone(Node),
+    /// Nothing: time passes.
+    Time,
+}
+
+/// What `expect` claims.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expectation {
+    /// The monitor's primary is this node.
+    Primary(Node),
+    /// The longest time without an acknowledged write that ended after the last fault is below this.
+    OutageBelow(Duration),
+    /// For this long the primary stays the same.
+    NoFailover(Duration),
+    /// For this long no write is acknowledged.
+    NoWrites(Duration),
+    /// Every acknowledged row is on the primary, standbys that are settled have the same rows, and no
+    /// node acknowledged a write sent after another had taken over.
+    NothingLost,
+    /// The node's Postgres is the process that it was at the last fault.
+    PostgresKept(Node),
+    /// `pg_autoctl inspect explain` says this.
+    ExplainSays(String),
+}
+
+impl Step {
+    /// Whether this step does harm or moves the primary: outages are counted from the last such step.
+    pub fn is_fault(&self) -> bool {
+        match self {
+            Self::Switchover
+            | Self::Perform { .. }
+            | Self::Drop(_)
+            | Self::KillPostgres(_)
+            | Self::KillKeeper(_)
+            | Self::KillHost(_)
+            | Self::Freeze(_)
+            | Self::Cut { .. } => true,
+            Self::WriteStart
+            | Self::WriteStop
+            | Self::StartHost(_)
+            | Self::Thaw(_)
+            | Self::Mend { .. }
+            | Self::Wait { .. }
+            | Self::Expect(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(n) => write!(f, "node{n}"),
+            Self::Primary => f.write_str("primary"),
+            Self::Standby => f.write_str("standby"),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(node) => node.fmt(f),
+            Self::Monitor => f.write_str("monitor"),
+            Self::All => f.write_str("all"),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WriteStart => f.write_str("write start"),
+            Self::WriteStop => f.write_str("write stop"),
+            Self::Switchover => f.write_str("switchover"),
+            Self::Perform { words, refused } => {
+                write!(f, "perform \"{}\"", words.join(" "))?;
+                f.write_str(if *refused { " refused" } else { "" })
+            }
+            Self::Drop(node) => write!(f, "drop {node}"),
+            Self::KillPostgres(node) => write!(f, "kill-postgres {node}"),
+            Self::KillKeeper(node) => write!(f, "kill-keeper {node}"),
+            Self::KillHost(host) => write!(f, "kill-host {host}"),
+            Self::StartHost(host) => write!(f, "start-host {host}"),
+            Self::Freeze(host) => write!(f, "freeze {host}"),
+            Self::Thaw(host) => write!(f, "thaw {host}"),
+            Self::Cut { node, from } => write!(f, "cut {node} from {from}"),
+            Self::Mend { node, from } => write!(f, "mend {node} from {from}"),
+            Self::Wait { until, within } => write!(f, "wait {until}{}", Time(*within)),
+            Self::Expect(expectation) => write!(f, "expect {expectation}"),
+        }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settled => f.write_str("settled "),
+            Self::Writes => f.write_str("writes "),
+            Self::State(node, state) => write!(f, "{node} {state} "),
+            Self::Gone(node) => write!(f, "{node} gone "),
+            Self::Time => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Primary(node) => write!(f, "primary {node}"),
+            Self::OutageBelow(limit) => write!(f, "outage < {}", Time(*limit)),
+            Self::NoFailover(time) => write!(f, "no-failover {}", Time(*time)),
+            Self::NoWrites(time) => write!(f, "no-writes {}", Time(*time)),
+            Self::NothingLost => f.write_str("nothing lost"),
+            Self::PostgresKept(node) => write!(f, "postgres-kept {node}"),
+            Self::ExplainSays(text) => write!(f, "explain says \"{text}\""),
+        }
+    }
+}
+
+/// A duration in the words of the grammar.
+struct Time(Duration);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.subsec_millis() {
+            0 => write!(f, "{}s", self.0.as_secs()),
+            _ => write!(f, "{}ms", self.0.as_millis()),
+        }
+    }
+}
