@@ -1,0 +1,76 @@
+//! `cargo xtask test`: cargo's tests, then the scenarios on real Postgres; one line of counts at the end.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::tally::Tally;
+use crate::{command, console, machine, workspace};
+
+/// What the tests need beside Postgres: (program, Debian package).
+pub(crate) const PROGRAMS: &[(&str, &str)] = &[
+    ("ip", "iproute2"),
+    ("setpriv", "util-linux"),
+    ("nsenter", "util-linux"),
+];
+
+/// Runs the tests. The last line of the output is `N passed, N failed, N skipped`.
+///
+/// # Errors
+/// When a test fails, or the tests cannot be built.
+pub(crate) fn run(long: bool) -> Result<()> {
+    let start = Instant::now();
+    let mut all = Tally::default();
+    let ended = parts(long, &mut all);
+    if let Err(error) = &ended {
+        console::bad(&format!("{error:#}"));
+        all.failed += 1;
+    }
+    console::note(&format!("took {}", console::human(start.elapsed())));
+    console::say(&all.to_string());
+    // The counts stay the last line: what failed was said above.
+    if all.failed > 0 {
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+fn parts(long: bool, all: &mut Tally) -> Result<()> {
+    console::heading("machine");
+    if let Err(error) = machine::install_missing(PROGRAMS) {
+        console::bad(&format!("{error:#}"));
+    }
+    console::heading("unit, table and integration tests");
+    all.add(&cargo_tests()?);
+    if long {
+        all.skip(1, "the long tests", "there are none yet");
+    }
+    Ok(())
+}
+
+fn cargo_tests() -> Result<Tally> {
+    let nextest = machine::find_program("cargo-nextest").is_some();
+    let mut cargo = workspace::cargo();
+    if nextest {
+        cargo.args(["nextest", "run", "--workspace", "--no-tests", "pass"]);
+        if std::env::var_os("CI").is_some() {
+            cargo.args(["--profile", "ci"]);
+        }
+    } else {
+        console::note(
+            "cargo-nextest is not installed: `cargo test` runs the tests, one crate after the other",
+        );
+        cargo.args(["test", "--workspace", "--no-fail-fast"]);
+    }
+    let (status, output) = command::tee(&mut cargo)?;
+    let tally = if nextest {
+        Tally::of_nextest(&output)
+    } else {
+        Tally::of_cargo_test(&output)
+    };
+    let tally = tally.context("the tests did not run")?;
+    if !status.success() && tally.failed == 0 {
+        bail!("the test run ended with {status}, though no test failed");
+    }
+    Ok(tally)
+}
