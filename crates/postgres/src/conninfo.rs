@@ -3,9 +3,25 @@
 //! Owns parsing, rendering, secrets and the password file. It must never open a connection, and
 //! never print a password: [`Secret`] shows as `****` everywhere but in [`Secret::expose`].
 
+mod assign;
+mod parse;
+mod passfile;
+mod render;
+#[cfg(test)]
+mod tests;
+mod words;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use words::{SslMode, TargetSessionAttrs};
+
+/// libpq's port when none is given.
+pub const DEFAULT_PORT: u16 = 5432;
+
+/// Where Debian's libpq looks for the socket when no host is given.
+pub const DEFAULT_SOCKET_DIR: &str = "/var/run/postgresql";
 
 /// A password: printable only by name, through [`Secret::expose`].
 #[derive(Clone, PartialEq, Eq)]
@@ -35,41 +51,6 @@ impl std::fmt::Display for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("****")
     }
-}
-
-/// libpq's `sslmode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SslMode {
-    /// Never TLS.
-    Disable,
-    /// TLS when the server wants it.
-    Allow,
-    /// TLS when the server can.
-    Prefer,
-    /// TLS, unverified unless a root certificate is given.
-    Require,
-    /// TLS, signed by the root certificate.
-    VerifyCa,
-    /// TLS, signed by the root certificate, for this host name.
-    VerifyFull,
-}
-
-/// libpq's `target_session_attrs`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TargetSessionAttrs {
-    /// The first server that answers.
-    #[default]
-    Any,
-    /// A session that accepts writes.
-    ReadWrite,
-    /// A session that refuses writes.
-    ReadOnly,
-    /// Not in recovery.
-    Primary,
-    /// In recovery.
-    Standby,
-    /// In recovery if there is one, otherwise any.
-    PreferStandby,
 }
 
 /// One server of a multi-host connection string.
@@ -141,13 +122,46 @@ pub enum ConninfoError {
     Syntax(String),
 }
 
+impl Endpoint {
+    /// Port to dial.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(DEFAULT_PORT)
+    }
+
+    /// Directory of the Unix socket, when this endpoint is one.
+    #[must_use]
+    pub fn socket_dir(&self) -> Option<&str> {
+        match (&self.host, self.hostaddr) {
+            (_, Some(_)) => None,
+            (Some(host), None) => host.starts_with(['/', '@']).then_some(host.as_str()),
+            (None, None) => Some(DEFAULT_SOCKET_DIR),
+        }
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.host, self.hostaddr) {
+            (Some(host), _) if host.contains(':') => write!(f, "[{host}]:{}", self.port()),
+            (Some(host), _) => write!(f, "{host}:{}", self.port()),
+            (None, Some(address)) => write!(f, "{address}:{}", self.port()),
+            (None, None) => write!(f, "{DEFAULT_SOCKET_DIR}:{}", self.port()),
+        }
+    }
+}
+
 impl Conninfo {
     /// Parses either form. A string that starts with `postgres://` or `postgresql://` is a URI.
     ///
     /// # Errors
     /// [`ConninfoError`], which never contains a password.
-    pub fn parse(_text: &str) -> Result<Self, ConninfoError> {
-        todo!()
+    pub fn parse(text: &str) -> Result<Self, ConninfoError> {
+        let pairs = match parse::after_scheme(text.trim()) {
+            Some(rest) => parse::uri(rest)?,
+            None => parse::keywords(text)?,
+        };
+        assign::conninfo(&pairs)
     }
 
     /// A connection to one server.
@@ -165,43 +179,82 @@ impl Conninfo {
         }
     }
 
-    /// Fills what is missing from PGHOST, PGPORT, PGUSER, PGDATABASE, PGPASSWORD, PGPASSFILE,
-    /// PGSSLMODE, PGSSLROOTCERT, PGSSLCRL, PGSSLCERT, PGSSLKEY, PGAPPNAME, PGCONNECT_TIMEOUT,
-    /// PGTARGETSESSIONATTRS.
+    /// Fills what is missing from PGHOST, PGHOSTADDR, PGPORT, PGUSER, PGDATABASE, PGPASSWORD,
+    /// PGPASSFILE, PGSSLMODE, PGSSLROOTCERT, PGSSLCRL, PGSSLCERT, PGSSLKEY, PGAPPNAME, PGOPTIONS,
+    /// PGCONNECT_TIMEOUT and PGTARGETSESSIONATTRS.
     ///
     /// # Errors
     /// When a variable's value does not parse.
     pub fn with_env(self) -> Result<Self, ConninfoError> {
-        todo!()
+        self.with_variables(|name| std::env::var(name).ok())
+    }
+
+    /// As [`Conninfo::with_env`], from any source of variables.
+    ///
+    /// # Errors
+    /// When a variable's value does not parse.
+    pub fn with_variables(
+        self,
+        get: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConninfoError> {
+        assign::fill(self, get)
     }
 
     /// As a URI, password included.
     #[must_use]
     pub fn to_uri(&self) -> String {
-        todo!()
+        render::uri(self, self.password.as_ref().map(Secret::expose))
     }
 
     /// As `keyword=value` text, password included.
     #[must_use]
     pub fn to_keywords(&self) -> String {
-        todo!()
+        render::keywords(self, self.password.as_ref().map(Secret::expose))
     }
 
     /// As a URI, with `****` for the password: the form for logs and messages.
     #[must_use]
     pub fn redacted(&self) -> String {
-        todo!()
+        render::uri(self, self.password.as_ref().map(|_| "****"))
     }
 
-    /// The password for one endpoint: the given one, else from the password file.
+    /// As `keyword=value` text with `password=****`.
     #[must_use]
-    pub fn password_for(&self, _endpoint: &Endpoint) -> Option<Secret> {
-        todo!()
+    pub fn redacted_keywords(&self) -> String {
+        render::keywords(self, self.password.as_ref().map(|_| "****"))
+    }
+
+    /// The password for one endpoint: the given one, else from the password file (the `passfile`
+    /// keyword, else `~/.pgpass`; a file that others may read is passed over with a warning).
+    #[must_use]
+    pub fn password_for(&self, endpoint: &Endpoint) -> Option<Secret> {
+        self.password
+            .clone()
+            .or_else(|| passfile::lookup(self, endpoint))
     }
 
     /// The TLS mode that applies: `prefer` when none was given.
     #[must_use]
     pub fn sslmode(&self) -> SslMode {
         self.sslmode.unwrap_or(SslMode::Prefer)
+    }
+
+    /// The endpoints to try: the default Unix socket when none was given.
+    #[must_use]
+    pub fn targets(&self) -> Vec<Endpoint> {
+        if self.endpoints.is_empty() {
+            vec![Endpoint::default()]
+        } else {
+            self.endpoints.clone()
+        }
+    }
+
+    /// The value of a keyword in [`Conninfo::passive`].
+    #[must_use]
+    pub fn passive(&self, keyword: &str) -> Option<&str> {
+        self.passive
+            .iter()
+            .find(|(k, _)| k == keyword)
+            .map(|(_, v)| v.as_str())
     }
 }
