@@ -12,11 +12,25 @@
 //!
 //! Read first: [`conninfo::Conninfo`], [`client::Client`], [`server::Server`].
 
+pub mod basebackup;
 pub mod certs;
 pub mod client;
+pub mod command;
 pub mod conf;
 pub mod conninfo;
+pub mod control;
+pub mod copy;
+pub mod durable;
 pub mod hba;
+pub mod history;
+pub mod initdb;
+pub mod locate;
+pub mod postmaster;
 pub mod probe;
+pub mod reaper;
+pub mod rewind;
 pub mod server;
+pub mod swap;
 pub mod tls;
+pub mod version;
+pub mod wal;
