@@ -3,12 +3,21 @@
 //! Owns the words that `pg_controldata` prints. It must never read the file itself: its layout
 //! changes with each major version.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use pgaf_protocol::{GateSettings, Lsn, Position, TimelineId};
 
-use crate::command::CommandError;
+use crate::command::{CommandError, Invocation};
 use crate::locate::Installation;
+
+/// How long `pg_controldata` may take (chosen; it takes 3 ms).
+const ASK: Duration = Duration::from_secs(10);
+/// How often a broken file is looked at again, in case it was being written (chosen).
+const TORN_READS: usize = 3;
+/// The pause between two looks (chosen; the write of 8 KiB takes microseconds).
+const TORN_PAUSE: Duration = Duration::from_millis(10);
 
 /// `Database cluster state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +150,153 @@ pub enum ControlError {
 ///
 /// # Errors
 /// [`ControlError`] when that is not known; a missing or broken file is no error.
-pub async fn read(_postgres: &Installation, _pgdata: &Path) -> Result<Control, ControlError> {
-    todo!()
+pub async fn read(postgres: &Installation, pgdata: &Path) -> Result<Control, ControlError> {
+    let mut last = ask(postgres, pgdata).await?;
+    // While Postgres runs the file may be read in the middle of a write, as pg_controldata's own
+    // manual says; the next look sees it whole.
+    for _ in 0..TORN_READS {
+        if !matches!(last, Control::Corrupt { .. }) {
+            break;
+        }
+        tokio::time::sleep(TORN_PAUSE).await;
+        last = ask(postgres, pgdata).await?;
+    }
+    Ok(last)
+}
+
+async fn ask(postgres: &Installation, pgdata: &Path) -> Result<Control, ControlError> {
+    let shown = pgdata.display().to_string();
+    match std::fs::metadata(pgdata.join("global/pg_control")) {
+        Ok(_) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Control::Missing),
+        Err(source) => {
+            return Err(ControlError::Look {
+                pgdata: shown,
+                source,
+            });
+        }
+    }
+    let done = Invocation::new(&postgres.program("pg_controldata"))
+        .arg("-D")
+        .arg(pgdata)
+        .deadline(ASK)
+        .run()
+        .await
+        .map_err(|source| ControlError::Run {
+            pgdata: shown,
+            source,
+        })?;
+    let corrupt = |reason: String| Ok(Control::Corrupt { reason });
+    if !done.status.success() {
+        return corrupt(done.reason());
+    }
+    // A wrong checksum is a warning to pg_controldata, on standard output up to version 16.
+    let warning = done
+        .stdout
+        .lines()
+        .chain(done.stderr.iter().map(String::as_str));
+    if let Some(warning) = warning
+        .into_iter()
+        .find(|l| l.to_ascii_uppercase().contains("WARNING"))
+    {
+        return corrupt(warning.to_owned());
+    }
+    match parse(&done.stdout) {
+        Ok(data) => Ok(Control::Present(Box::new(data))),
+        Err(label) => corrupt(format!("pg_controldata shows no valid `{label}`")),
+    }
+}
+
+/// Reads what `pg_controldata` prints in the C locale; an error names the label that is missing.
+///
+/// Source: `src/bin/pg_controldata/pg_controldata.c` of Postgres 13 to 18.
+fn parse(text: &str) -> Result<ControlData, &'static str> {
+    let lines: BTreeMap<&str, &str> = text
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(label, value)| (label.trim(), value.trim()))
+        .collect();
+    let text = |label: &'static str| lines.get(label).copied().ok_or(label);
+    let lsn = |label| text(label)?.parse::<Lsn>().map_err(|_| label);
+    let number = |label| text(label)?.parse::<u32>().map_err(|_| label);
+    let min_recovery_end = Position {
+        timeline: TimelineId(number("Min recovery ending loc's timeline")?),
+        lsn: lsn("Minimum recovery ending location")?,
+    };
+    Ok(ControlData {
+        state: state(text("Database cluster state")?).ok_or("Database cluster state")?,
+        system_identifier: text("Database system identifier")?
+            .parse()
+            .map_err(|_| "Database system identifier")?,
+        control_version: number("pg_control version number")?,
+        catalog_version: number("Catalog version number")?,
+        checkpoint: lsn("Latest checkpoint location")?,
+        redo: lsn("Latest checkpoint's REDO location")?,
+        timeline: TimelineId(number("Latest checkpoint's TimeLineID")?),
+        previous_timeline: TimelineId(number("Latest checkpoint's PrevTimeLineID")?),
+        min_recovery_end: min_recovery_end.lsn.is_valid().then_some(min_recovery_end),
+        backup_start: Some(lsn("Backup start location")?).filter(|lsn| lsn.is_valid()),
+        end_of_backup_required: text("End-of-backup record required")? == "yes",
+        segment_bytes: number("Bytes per WAL segment")?,
+        checksums: number("Data page checksum version")? != 0,
+        wal_log_hints: text("wal_log_hints setting")? == "on",
+        gate: GateSettings {
+            max_connections: number("max_connections setting")?,
+            max_worker_processes: number("max_worker_processes setting")?,
+            max_wal_senders: number("max_wal_senders setting")?,
+            max_prepared_transactions: number("max_prepared_xacts setting")?,
+            max_locks_per_transaction: number("max_locks_per_xact setting")?,
+        },
+    })
+}
+
+fn state(text: &str) -> Option<ClusterState> {
+    Some(match text {
+        "starting up" => ClusterState::StartingUp,
+        "shut down" => ClusterState::ShutDown,
+        "shut down in recovery" => ClusterState::ShutDownInRecovery,
+        "shutting down" => ClusterState::ShuttingDown,
+        "in crash recovery" => ClusterState::InCrashRecovery,
+        "in archive recovery" => ClusterState::InArchiveRecovery,
+        "in production" => ClusterState::InProduction,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STANDBY: &str = include_str!("control/standby.txt");
+
+    #[test]
+    fn what_pg_controldata_prints_is_understood() {
+        let data = parse(STANDBY).unwrap();
+        assert_eq!(data.state, ClusterState::ShutDownInRecovery);
+        assert_eq!(data.system_identifier, 7_712_044_573_283_203_039);
+        assert_eq!(
+            (data.checkpoint, data.redo),
+            (Lsn(0x174_14F8), Lsn(0x174_14F8))
+        );
+        assert_eq!(
+            (data.timeline, data.previous_timeline),
+            (TimelineId(2), TimelineId(1))
+        );
+        let end = Position {
+            timeline: TimelineId(2),
+            lsn: Lsn(0x3_0000_0110),
+        };
+        assert_eq!(data.min_recovery_end, Some(end));
+        assert_eq!(data.backup_start, None);
+        assert!(data.checksums && !data.wal_log_hints && data.allows_rewind());
+        assert_eq!(data.gate.max_wal_senders, 10);
+    }
+
+    #[test]
+    fn a_missing_line_and_a_new_word_are_named() {
+        let without = STANDBY.replace("Latest checkpoint's TimeLineID", "x");
+        assert_eq!(parse(&without), Err("Latest checkpoint's TimeLineID"));
+        let strange = STANDBY.replace("shut down in recovery", "on holiday");
+        assert_eq!(parse(&strange), Err("Database cluster state"));
+    }
 }

@@ -27,6 +27,7 @@ pub mod initdb;
 pub mod locate;
 pub mod postmaster;
 pub mod probe;
+mod processes;
 pub mod reaper;
 pub mod rewind;
 pub mod server;
