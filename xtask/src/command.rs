@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{console, interrupt};
+use crate::{console, interrupt, process};
 
 /// How often a running program is looked at.
 const POLL: Duration = Duration::from_millis(10);
@@ -118,6 +118,7 @@ pub(crate) fn tee(command: &mut Command) -> Result<(ExitStatus, String)> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot start `{what}`"))?;
+    process::own(child.id());
     let (sender, lines) = channel();
     let pipes: [Option<Box<dyn Read + Send>>; 2] = [
         child
@@ -166,6 +167,13 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> Receiver<String> {
 }
 
 fn finish(child: &mut Child, what: &str, limit: Option<Duration>) -> Result<ExitStatus> {
+    process::own(child.id());
+    let ended = finish_owned(child, what, limit);
+    process::disown(child.id());
+    ended
+}
+
+fn finish_owned(child: &mut Child, what: &str, limit: Option<Duration>) -> Result<ExitStatus> {
     let start = Instant::now();
     loop {
         if let Some(status) = child

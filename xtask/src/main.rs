@@ -7,16 +7,24 @@
 //! Read first: [`cluster::Cluster`] (a monitor and its nodes), [`writer::Writers`] (the record of what was
 //! acknowledged), [`scenario`] (a story run on them).
 
+mod cluster;
 mod command;
 mod console;
+mod host;
 mod interrupt;
 mod machine;
+mod network;
+mod process;
+mod scenario;
+mod sql;
 mod tally;
 mod test_run;
 mod verify;
 mod wait;
 mod workspace;
+mod writer;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -42,6 +50,17 @@ enum Task {
     Verify,
     /// Rewrite what tools can: format and machine-applicable lints
     Fix,
+    /// Run a story of `scenarios/` on real Postgres, one network namespace per node
+    Scenario {
+        /// Its file's name without `.txt`, or `all`
+        name: String,
+        /// The folder of another `pg_autoctl` to run it with
+        #[arg(long, value_name = "DIR")]
+        bin: Option<PathBuf>,
+        /// Leave the cluster running at the end, until Ctrl-C
+        #[arg(long)]
+        keep: bool,
+    },
     /// Random faults on simulated formations (comes with the next issue)
     Sim,
     /// Model checking of the deciding half (comes with the next issue)
@@ -50,7 +69,8 @@ enum Task {
 
 fn main() -> ExitCode {
     let task = Xtask::parse().task;
-    match interrupt::watch().and_then(|()| run(task)) {
+    let ready = interrupt::watch().and_then(|()| process::adopt_orphans());
+    match ready.and_then(|()| run(task)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             console::bad(&format!("{error:#}"));
@@ -64,6 +84,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test { long } => test_run::run(long),
         Task::Verify => verify::run(),
         Task::Fix => verify::fix(),
+        Task::Scenario { name, bin, keep } => scenario::command(&name, bin.as_deref(), keep),
         Task::Sim | Task::Model => {
             bail!(
                 "the simulator and the model checker come with the next issue; there is nothing to run yet"

@@ -5,14 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::tally::Tally;
-use crate::{command, console, machine, workspace};
-
-/// What the tests need beside Postgres: (program, Debian package).
-pub(crate) const PROGRAMS: &[(&str, &str)] = &[
-    ("ip", "iproute2"),
-    ("setpriv", "util-linux"),
-    ("nsenter", "util-linux"),
-];
+use crate::{command, console, machine, scenario, workspace};
 
 /// Runs the tests. The last line of the output is `N passed, N failed, N skipped`.
 ///
@@ -37,11 +30,21 @@ pub(crate) fn run(long: bool) -> Result<()> {
 
 fn parts(long: bool, all: &mut Tally) -> Result<()> {
     console::heading("machine");
-    if let Err(error) = machine::install_missing(PROGRAMS) {
+    if let Err(error) = machine::install_missing(scenario::PROGRAMS) {
         console::bad(&format!("{error:#}"));
     }
     console::heading("unit, table and integration tests");
     all.add(&cargo_tests()?);
+    console::heading("scenarios on real Postgres");
+    if machine::postgres_programs().is_none() {
+        all.skip(
+            scenario::names()?.len(),
+            "the scenarios",
+            "there is no Postgres on this machine",
+        );
+    } else {
+        scenario::run_all(all)?;
+    }
     if long {
         all.skip(1, "the long tests", "there are none yet");
     }

@@ -17,12 +17,12 @@ pub(crate) fn until(
     what: &str,
     limit: Duration,
     mut holds: impl FnMut() -> Result<bool>,
-) -> Result<Duration> {
+) -> Result<()> {
     let start = Instant::now();
     let mut last = String::new();
     loop {
         match holds() {
-            Ok(true) => return Ok(start.elapsed()),
+            Ok(true) => return Ok(()),
             Ok(false) => last.clear(),
             Err(error) => last = format!(" ({error:#})"),
         }
@@ -32,6 +32,25 @@ pub(crate) fn until(
         }
         std::thread::sleep(POLL);
     }
+}
+
+/// As [`until`], for work that an interrupt must not cut short: cleaning up.
+///
+/// # Errors
+/// When the limit is over, or at the first error.
+pub(crate) fn until_done(
+    what: &str,
+    limit: Duration,
+    mut done: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let start = Instant::now();
+    while !done()? {
+        if start.elapsed() > limit {
+            bail!("{what}: not within {}", crate::console::human(limit));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 /// Lets time pass.

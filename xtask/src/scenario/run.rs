@@ -1,0 +1,382 @@
+//! The steps of a scenario, carried out on a cluster of real processes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+use pgaf_sim::script::{Condition, Expectation, Host as Whose, Node, Script, Step};
+
+use crate::cluster::Cluster;
+use crate::console::{self, human};
+use crate::host::{Host, Place, Programs};
+use crate::process::{self, Pids};
+use crate::wait;
+use crate::writer::{self, Writers};
+
+/// How long the standbys may take to replay the last rows before they are compared.
+const CATCH_UP: Duration = Duration::from_secs(30);
+
+/// A first row must be acknowledged within this time of `write start`.
+const FIRST_WRITE: Duration = Duration::from_secs(30);
+
+/// A scenario under way.
+pub(super) struct Run {
+    cluster: Cluster,
+    writers: Option<Writers>,
+    fault: Instant,
+    /// The postmaster of each node when the last fault began.
+    postmasters: Vec<Option<i32>>,
+}
+
+impl Run {
+    /// Brings up the cluster that the script wants.
+    pub(super) fn start(script: &Script, folder: &Path, programs: &Arc<Programs>) -> Result<Self> {
+        let start = Instant::now();
+        let mut quiet = |_: &str| {};
+        let cluster = Cluster::start(folder, script.nodes, true, programs, &mut quiet)?;
+        console::note(&format!(
+            "{} nodes settled after {}",
+            script.nodes,
+            human(start.elapsed())
+        ));
+        Ok(Self {
+            cluster,
+            writers: None,
+            fault: Instant::now(),
+            postmasters: Vec::new(),
+        })
+    }
+
+    /// Carries out every step.
+    pub(super) fn play(&mut self, script: &Script) -> Result<()> {
+        for line in &script.steps {
+            if line.step.is_fault() {
+                self.fault = Instant::now();
+                self.postmasters = self
+                    .cluster
+                    .nodes
+                    .iter()
+                    .map(|node| node.postmaster().ok())
+                    .collect();
+            }
+            let start = Instant::now();
+            let said = self
+                .step(&line.step)
+                .with_context(|| format!("line {}: {}", line.number, line.step))?;
+            let took = human(start.elapsed());
+            let said = said.map(|said| format!(": {said}")).unwrap_or_default();
+            console::note(&format!("{:>9}  {}{said}", took, line.step));
+        }
+        Ok(())
+    }
+
+    /// Shows the table of states and the monitor's reasons.
+    pub(super) fn show_state(&self) {
+        console::quote(&self.cluster.table());
+        if let Ok(explained) = self.cluster.monitor.run(&["inspect", "explain"]) {
+            console::quote(&explained.stdout);
+        }
+    }
+
+    /// Says how to look around in a cluster that is kept.
+    pub(super) fn show_ways_in(&self) {
+        for host in std::iter::once(&self.cluster.monitor).chain(&self.cluster.nodes) {
+            let environment: Vec<_> = host
+                .environment()
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            if let Ok(mut command) = host.autoctl(&["show", "state"]) {
+                let words = crate::command::shown(&command);
+                command.env_clear();
+                console::note(&format!(
+                    "{}: env -i {} {words}",
+                    host.name,
+                    environment.join(" ")
+                ));
+            }
+        }
+    }
+
+    fn step(&mut self, step: &Step) -> Result<Option<String>> {
+        match step {
+            Step::WriteStart => self.write_start()?,
+            Step::WriteStop => self.writers()?.stop(),
+            Step::Switchover => self.perform(&["switchover".to_owned()], false)?,
+            Step::Perform { words, refused } => self.perform(words, *refused)?,
+            Step::Drop(node) => self.drop_node(*node)?,
+            Step::KillPostgres(node) => {
+                let postmaster = self.node(*node)?.postmaster()?;
+                process::send(&Pids::from([postmaster]), Signal::SIGKILL)?;
+            }
+            Step::KillKeeper(node) => {
+                let index = self.index(*node)?;
+                self.cluster.nodes[index].kill_keeper()?;
+            }
+            Step::KillHost(Whose::All) => self.kill_all()?,
+            Step::KillHost(whose) => self.hosts(*whose)?.into_iter().try_for_each(Host::kill)?,
+            Step::StartHost(whose) => {
+                self.hosts(*whose)?
+                    .into_iter()
+                    .try_for_each(|host| host.start(&["run"]))?;
+            }
+            Step::Freeze(whose) => self.signal(*whose, Signal::SIGSTOP)?,
+            Step::Thaw(whose) => self.signal(*whose, Signal::SIGCONT)?,
+            Step::Cut { node, from } => self.link(*node, *from, false)?,
+            Step::Mend { node, from } => self.link(*node, *from, true)?,
+            Step::Wait { until, within } => self.wait(until, *within)?,
+            Step::Expect(expectation) => return self.expect(expectation),
+        }
+        Ok(None)
+    }
+
+    fn write_start(&mut self) -> Result<()> {
+        let start = Instant::now();
+        match &mut self.writers {
+            None => self.writers = Some(Writers::start(&self.cluster)?),
+            Some(writers) => {
+                let nodes = 0..self.cluster.nodes.len();
+                writers.resume(nodes.map(|node| self.cluster.target(node)).collect())?;
+            }
+        }
+        let writers = self.writers()?;
+        wait::until("a first write", FIRST_WRITE, || {
+            Ok(writers.ledger().wrote_since(start))
+        })?;
+        // A little history, so that the outage has something to begin after.
+        wait::pass(Duration::from_millis(500))
+    }
+
+    fn perform(&self, words: &[String], refused: bool) -> Result<()> {
+        let mut args = vec!["perform"];
+        args.extend(words.iter().map(String::as_str));
+        let ended = self.cluster.monitor.run(&args)?;
+        if refused {
+            ensure!(
+                !ended.status.success(),
+                "it was not refused:\n{}",
+                ended.stdout
+            );
+            return Ok(());
+        }
+        ended.success("pg_autoctl perform").map(drop)
+    }
+
+    fn drop_node(&self, node: Node) -> Result<()> {
+        let name = &self.node(node)?.name;
+        let ended = self
+            .cluster
+            .monitor
+            .run(&["drop", "node", "--name", name])?;
+        ended.success("pg_autoctl drop node").map(drop)
+    }
+
+    /// Every host at once: the power fails for all.
+    fn kill_all(&mut self) -> Result<()> {
+        let mut pids = self.cluster.monitor.pids();
+        for node in &self.cluster.nodes {
+            pids.extend(node.pids());
+        }
+        process::send(&pids, Signal::SIGKILL)?;
+        self.hosts(Whose::All)?.into_iter().try_for_each(Host::kill)
+    }
+
+    fn signal(&mut self, whose: Whose, signal: Signal) -> Result<()> {
+        self.hosts(whose)?
+            .into_iter()
+            .try_for_each(|host| host.signal(signal))
+    }
+
+    fn link(&mut self, node: Node, from: Whose, up: bool) -> Result<()> {
+        let one = space(self.node(node)?)?;
+        let other = match from {
+            Whose::All => return one.link(up),
+            Whose::Monitor => space(&self.cluster.monitor)?,
+            Whose::Node(other) => space(self.node(other)?)?,
+        };
+        one.lose(other, !up)?;
+        other.lose(one, !up)
+    }
+
+    fn wait(&mut self, until: &Condition, within: Duration) -> Result<()> {
+        let start = Instant::now();
+        let what = until.to_string();
+        let what = what.trim_end();
+        match until {
+            Condition::Time => wait::pass(within)?,
+            Condition::Settled => wait::until(what, within, || self.cluster.is_settled())?,
+            Condition::Writes => {
+                let writers = self.writers()?;
+                wait::until(what, within, || Ok(writers.ledger().wrote_since(start)))?;
+            }
+            Condition::State(node, state) => {
+                let name = self.node(*node)?.name.clone();
+                wait::until(what, within, || {
+                    Ok(self
+                        .cluster
+                        .state()?
+                        .iter()
+                        .any(|row| row.name == name && row.is(state)))
+                })?;
+            }
+            Condition::Gone(node) => {
+                let name = self.node(*node)?.name.clone();
+                wait::until(what, within, || {
+                    Ok(self.cluster.state()?.iter().all(|row| row.name != name))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn expect(&mut self, expectation: &Expectation) -> Result<Option<String>> {
+        match expectation {
+            Expectation::Primary(node) => {
+                let (wanted, found) = (self.index(*node)?, self.cluster.primary()?);
+                ensure!(
+                    wanted == found,
+                    "the primary is {}",
+                    self.cluster.nodes[found].name
+                );
+            }
+            Expectation::OutageBelow(limit) => {
+                let fault = self.fault;
+                let outage = self.writers()?.ledger().outage(fault, Instant::now());
+                ensure!(
+                    outage < *limit,
+                    "no write was acknowledged for {}",
+                    human(outage)
+                );
+                return Ok(Some(human(outage)));
+            }
+            Expectation::NoFailover(time) => self.no_failover(*time)?,
+            Expectation::NoWrites(time) => {
+                let start = Instant::now();
+                wait::pass(*time)?;
+                ensure!(
+                    !self.writers()?.ledger().wrote_since(start),
+                    "a write was acknowledged"
+                );
+            }
+            Expectation::NothingLost => return self.nothing_lost().map(Some),
+            Expectation::PostgresKept(node) => {
+                let index = self.index(*node)?;
+                let now = self.cluster.nodes[index].postmaster()?;
+                let before = self.postmasters.get(index).copied().flatten();
+                ensure!(
+                    before == Some(now),
+                    "its Postgres was {before:?} and is {now}"
+                );
+                ensure!(process::stat(now).is_some(), "its Postgres {now} is dead");
+            }
+            Expectation::ExplainSays(text) => {
+                let explained = self.cluster.monitor.run(&["inspect", "explain"])?;
+                let said = explained.success("inspect explain")?;
+                ensure!(said.contains(text), "it says:\n{said}");
+            }
+        }
+        Ok(None)
+    }
+
+    fn no_failover(&self, time: Duration) -> Result<()> {
+        let before = self.cluster.primary()?;
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            let now = self.cluster.primary()?;
+            ensure!(
+                now == before,
+                "the primary is {}",
+                self.cluster.nodes[now].name
+            );
+            wait::pass(Duration::from_millis(200))?;
+        }
+        Ok(())
+    }
+
+    /// Writers are stopped while rows are compared, else there is always one more.
+    fn nothing_lost(&mut self) -> Result<String> {
+        let resume = self.writers()?.are_running();
+        self.writers()?.stop();
+        let primary = self.cluster.primary()?;
+        let rows = writer::rows(&self.cluster, primary)?;
+        let (acked, missing, two_writers, warned) = {
+            let writers = self.writers()?;
+            let ledger = writers.ledger();
+            (
+                ledger.len(),
+                ledger.missing_from(&rows),
+                ledger.two_writers(),
+                writers.warned(),
+            )
+        };
+        ensure!(
+            missing == 0,
+            "{missing} of {acked} acknowledged rows are not on the primary"
+        );
+        ensure!(
+            two_writers == 0,
+            "{two_writers} writes were acknowledged by two nodes at once"
+        );
+        if self.cluster.is_settled().unwrap_or(false) {
+            wait::until("standbys that have every row", CATCH_UP, || {
+                self.cluster.is_settled()
+            })?;
+            let states = self.cluster.state()?;
+            for (index, node) in self.cluster.nodes.iter().enumerate() {
+                if index != primary && states.iter().any(|row| row.name == node.name) {
+                    let its = writer::rows(&self.cluster, index)?;
+                    ensure!(its == rows, "{} has other rows than the primary", node.name);
+                }
+            }
+        }
+        if resume {
+            self.write_start()?;
+        }
+        let warned = if warned > 0 {
+            format!(", {warned} warned")
+        } else {
+            String::new()
+        };
+        Ok(format!("{acked} rows{warned}"))
+    }
+
+    fn writers(&mut self) -> Result<&mut Writers> {
+        self.writers
+            .as_mut()
+            .context("nobody writes: `write start` comes first")
+    }
+
+    fn index(&self, node: Node) -> Result<usize> {
+        match node {
+            Node::Number(number) => Ok(usize::from(number) - 1),
+            Node::Primary => self.cluster.primary(),
+            Node::Standby => self.cluster.standby(),
+        }
+    }
+
+    fn node(&self, node: Node) -> Result<&Host> {
+        Ok(&self.cluster.nodes[self.index(node)?])
+    }
+
+    fn hosts(&mut self, whose: Whose) -> Result<Vec<&mut Host>> {
+        Ok(match whose {
+            Whose::Monitor => vec![&mut self.cluster.monitor],
+            Whose::All => std::iter::once(&mut self.cluster.monitor)
+                .chain(&mut self.cluster.nodes)
+                .collect(),
+            Whose::Node(node) => {
+                let index = self.index(node)?;
+                vec![&mut self.cluster.nodes[index]]
+            }
+        })
+    }
+}
+
+fn space(host: &Host) -> Result<&crate::network::Namespace> {
+    match &host.place {
+        Place::Namespace(space) => Ok(space),
+        Place::Loopback => bail!("{} shares the loopback: it cannot be cut off", host.name),
+    }
+}
