@@ -1,7 +1,21 @@
-//! What is known of a node only while this monitor runs, and how it is folded in.
+//! What is known only while this monitor runs.
 
-use pgaf_protocol::{Look, Report, Time};
+use alloc::collections::BTreeMap;
+
+use pgaf_protocol::{Look, NodeId, Report, Time};
 use serde::{Deserialize, Serialize};
+
+/// What is known of a group only while this monitor runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LiveGroup {
+    /// Of each node that was heard of in this incarnation.
+    pub nodes: BTreeMap<NodeId, Live>,
+    /// When the present phase began, for deadlines and `explain`.
+    pub phase_since: Time,
+    /// When this incarnation began to listen, or came back from being away: judging silence waits
+    /// out a grace period after it.
+    pub listening_since: Time,
+}
 
 /// A node, as this incarnation of the monitor knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -16,6 +30,10 @@ pub struct Live {
     pub probe: Option<Probe>,
     /// What this node saw when it was asked to look at another, and when it said so.
     pub look: Option<(Look, Time)>,
+    /// Since when its own reports say that its Postgres does not run.
+    pub down_since: Option<Time>,
+    /// Since when the primary does not see it stream.
+    pub unseen_since: Option<Time>,
 }
 
 /// A keeper's session.
@@ -37,7 +55,7 @@ pub enum Session {
     },
 }
 
-/// The outcome of a fresh connection attempt to a node's Postgres.
+/// A fresh connection attempt to a node's Postgres.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
     /// When the attempt began.
@@ -49,7 +67,7 @@ pub struct Probe {
 }
 
 /// How a probe ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProbeOutcome {
     /// A session was established.
@@ -60,4 +78,21 @@ pub enum ProbeOutcome {
     TimedOut,
     /// Postgres answered that it takes no sessions (starting, stopping, authentication, …).
     Failed,
+}
+
+impl LiveGroup {
+    /// What is known of a node; nothing at all reads as never heard of.
+    #[must_use]
+    pub fn of(&self, node: NodeId) -> Option<&Live> {
+        self.nodes.get(&node)
+    }
+
+    /// The node's last report, if its session is open.
+    #[must_use]
+    pub fn report(&self, node: NodeId) -> Option<&Report> {
+        let live = self.of(node)?;
+        matches!(live.session, Session::Open { .. })
+            .then_some(live.report.as_ref())
+            .flatten()
+    }
 }

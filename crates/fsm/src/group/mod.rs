@@ -1,7 +1,7 @@
 //! The monitor's brain: who is primary, and what each node of a group is told.
 //!
 //! A [`Group`] is durable: the shell stores it before anything that follows from it leaves the
-//! process. [`Live`] is what is known of a node only while this monitor runs. `decide` looks at
+//! process. [`Live`] is what is known of a node only while this monitor runs. [`decide`] looks at
 //! both and at the time, and returns the group as it should be, what it waits for, and when to
 //! ask again. The shell's loop is: fold what came in, `decide`, store, send.
 //!
@@ -11,10 +11,33 @@
 //!                                └──────────────────────► steady (next term)
 //! ```
 
+mod config;
+mod decide;
+mod elect;
+mod explain;
+mod facts;
+mod fold;
+mod goals;
+mod health;
 mod live;
 mod model;
+pub mod operate;
+mod quorum;
+mod restore;
+pub mod rules;
+mod sync_plan;
 
-pub use live::{Live, Probe, ProbeOutcome, Session};
-pub use model::{
-    Cluster, Election, Event, Formation, Group, Kind, Leader, LiveGroup, Node, Phase, Refusal,
-};
+pub use decide::{Decision, decide};
+pub use explain::explain;
+pub use facts::{Facts, FormationView};
+pub use fold::fold;
+pub use goals::peer;
+pub use health::{FAILED_STARTS, Verdict, judge};
+pub use live::{Live, LiveGroup, Probe, ProbeOutcome, Session};
+pub use model::{Cluster, Election, Event, Formation, Group, Kind, Leader, Node, Phase, Refusal};
+pub use quorum::{TermConfig, by_term, obstacle};
+pub use restore::restored;
+pub use sync_plan::next_step;
+
+#[cfg(test)]
+mod tests;

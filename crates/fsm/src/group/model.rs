@@ -5,8 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use pgaf_protocol::{
-    Confirmed, CopyId, CopyRole, FormationId, Goal, GroupId, Incarnation, Lineage, NodeId,
-    NodeKind, NodeState, Position, Possible, Promise, Sequence, Term, Time, TimelineId,
+    Confirmed, CopyId, CopyRole, FormationId, Goal, GroupId, History, Incarnation, Lineage, NodeId,
+    NodeKind, NodeState, Position, Possible, Promise, Sequence, Term, TimelineId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +71,8 @@ pub struct Group {
     pub used_timeline: TimelineId,
     /// The node that is primary, or was last, and the term it was chosen in.
     pub primary: Option<Leader>,
+    /// The history of that primary's timeline, as it last said.
+    pub history: Option<History>,
     /// Where a change of primary stands.
     pub phase: Phase,
     /// Configurations that may be in force, oldest first (`safety.md` §1).
@@ -110,6 +112,8 @@ pub enum Phase {
         node: NodeId,
         /// Its data directory.
         copy: CopyId,
+        /// What it must have received: the greatest position over all that was promised.
+        position: Position,
         /// Whether the old primary's own promise stands behind it (a planned move).
         planned: bool,
     },
@@ -223,15 +227,4 @@ impl Phase {
             Self::Promoting { .. } => "promoting",
         }
     }
-}
-
-/// What is only known while this monitor runs: by node, and of the group itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct LiveGroup {
-    /// Of each node that was heard of in this incarnation.
-    pub nodes: BTreeMap<NodeId, super::Live>,
-    /// When the present phase began, for deadlines and `explain`.
-    pub phase_since: Time,
-    /// When this incarnation began to listen: judging silence waits out a grace period after it.
-    pub listening_since: Time,
 }

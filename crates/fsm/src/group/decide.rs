@@ -1,0 +1,135 @@
+//! One look at a group: what should be, what it waits for, when to look again.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use pgaf_protocol::{NodeId, Settings, Time, Waiting};
+
+use super::config;
+use super::elect;
+use super::facts::{Facts, FormationView};
+use super::goals;
+use super::health::Verdict;
+use super::live::{LiveGroup, Session};
+use super::model::{Event, Group, Phase};
+
+/// What a look at a group led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The group as it should be: to be stored before anybody is told.
+    pub group: Group,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+    /// What the group waits for.
+    pub waiting: Vec<Waiting>,
+    /// When to look again, if nothing comes in before.
+    pub deadline: Option<Time>,
+    /// Nodes that need a fresh probe, and a fresh look by the other members, now.
+    pub suspects: BTreeSet<NodeId>,
+    /// The phase changed: the shell notes the time, and asks again at once.
+    pub phase_changed: bool,
+}
+
+/// Decides. Total: a view that makes no sense leads to a wait with a reason, never to an error.
+#[must_use]
+pub fn decide(
+    formation: &FormationView,
+    group: &Group,
+    live: &LiveGroup,
+    settings: &Settings,
+    now: Time,
+) -> Decision {
+    let mut next = group.clone();
+    let facts = |group, phase_since| Facts {
+        formation,
+        group,
+        live,
+        settings,
+        now,
+        phase_since,
+    };
+    let before = group.clone();
+    let step = elect::advance(&facts(&before, live.phase_since), &mut next);
+    let phase_since = if step.changed { now } else { live.phase_since };
+    let view = |group| facts(group, phase_since);
+    let mut waiting = step.waiting;
+    let mut events = step.events;
+
+    let after_phase = next.clone();
+    let (sync, more) = config::next(&view(&after_phase));
+    waiting.extend(more);
+    if let Some(sync) = sync {
+        config::list(&mut next, sync);
+    }
+    let after_config = next.clone();
+    events.extend(goals::assign(&view(&after_config), &mut next));
+    if let Some(doubted) = &next.doubted {
+        waiting.push(Waiting {
+            id: "restored-monitor".into(),
+            nodes: doubted.iter().copied().collect(),
+            why: "this monitor's memory may be older than the group; it waits until every member has reported".into(),
+            way_out: None,
+        });
+    }
+    let last = view(&next);
+    let suspects = suspects(&last);
+    let deadline = deadline(&last, &suspects);
+    Decision {
+        events,
+        waiting,
+        deadline,
+        suspects,
+        phase_changed: step.changed,
+        group: next,
+    }
+}
+
+fn suspects(facts: &Facts<'_>) -> BTreeSet<NodeId> {
+    facts
+        .group
+        .nodes
+        .keys()
+        .copied()
+        .filter(|id| !matches!(facts.verdict(*id), Verdict::Well))
+        .collect()
+}
+
+/// Silence and waits end by the monitor's own clock, not by somebody's heartbeat.
+fn deadline(facts: &Facts<'_>, suspects: &BTreeSet<NodeId>) -> Option<Time> {
+    let settings = facts.settings;
+    let ms = Duration::from_millis;
+    let mut times: Vec<Time> = Vec::new();
+    for live in facts.live.nodes.values() {
+        if let (Session::Open { .. }, Some(heard)) = (live.session, live.heard) {
+            times.push(heard.plus(ms(settings.heartbeat_interval_ms * 2 + 1)));
+            times.push(heard.plus(ms(settings.unhealthy_timeout_ms)));
+        }
+        times.extend(
+            live.down_since
+                .map(|t| t.plus(ms(settings.restart_budget_ms))),
+        );
+        times.extend(
+            live.unseen_since
+                .map(|t| t.plus(ms(settings.unhealthy_timeout_ms))),
+        );
+    }
+    if !suspects.is_empty() {
+        times.push(facts.live.listening_since.plus(ms(settings.grace_ms)));
+        times.push(
+            facts
+                .live
+                .listening_since
+                .plus(ms(settings.unhealthy_timeout_ms)),
+        );
+        times.push(facts.now.plus(ms(settings.heartbeat_interval_ms)));
+    }
+    let since = facts.phase_since;
+    match facts.group.phase {
+        Phase::Steady => times.push(since.plus(ms(settings.return_wait_ms))),
+        Phase::Preparing(_) | Phase::Collecting(_) | Phase::Promoting { .. } => {
+            times.push(since.plus(ms(settings.move_deadline_ms)));
+        }
+    }
+    times.into_iter().filter(|t| *t > facts.now).min()
+}

@@ -1,0 +1,679 @@
+//! Changing the primary: one procedure for planned moves, failovers and giving up (`safety.md` §4).
+//!
+//! ```text
+//!  Steady ──switchover──► Preparing ──checkpointed, caught up──► Collecting(planned)
+//!    └──verdict gone, and promises that can be had would do─────► Collecting
+//!  Collecting ──enough promised, candidate has it all──► Promoting ──reported──► Steady
+//!      └──nobody else can──► Steady: the old primary, in place
+//! ```
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use pgaf_protocol::{CopyId, CopyRole, NodeId, NodeState, Position, TimelineId, Waiting};
+
+use super::config;
+use super::facts::Facts;
+use super::model::{Election, Event, Group, Leader, Node, Phase};
+use super::quorum::obstacle;
+
+/// What one look at the phase led to.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    /// The phase or the term changed.
+    pub changed: bool,
+    /// What happened.
+    pub events: Vec<Event>,
+    /// What it waits for.
+    pub waiting: Vec<Waiting>,
+}
+
+/// How far behind a planned candidate may be when the primary is asked to stop, in bytes.
+///
+/// Chosen: a fast stop ships the rest; 1 MiB takes some ten milliseconds on any network.
+const NEAR_BYTES: u64 = 1 << 20;
+
+/// Moves the phase on, if it can go on.
+pub(super) fn advance(facts: &Facts<'_>, group: &mut Group) -> Step {
+    if group.doubted.is_some() {
+        return Step::default();
+    }
+    match group.phase.clone() {
+        Phase::Steady => steady(facts, group),
+        Phase::Preparing(election) => preparing(facts, group, election),
+        Phase::Collecting(election) => collecting(facts, group, &election),
+        Phase::Promoting { node, planned, .. } => promoting(facts, group, node, planned),
+    }
+}
+
+fn steady(facts: &Facts<'_>, group: &mut Group) -> Step {
+    let Some(leader) = facts.leader() else {
+        return Step::default();
+    };
+    let verdict = facts.verdict(leader.node);
+    if !verdict.is_gone() {
+        return leaving_leader(facts, group, leader);
+    }
+    let evidence = verdict.text().to_string();
+    let reachable = reachable_without(facts, leader.node);
+    let candidates = candidates(facts, leader.node);
+    if facts.is_asynchronous_by_choice() {
+        return waits(
+            "asynchronous",
+            &[],
+            format!(
+                "the primary is gone ({evidence}); no standby is in the replication quorum, and automatic failover of asynchronous groups is off"
+            ),
+            Some(data_loss_command(group)),
+        );
+    }
+    if candidates.is_empty() {
+        return waits(
+            "candidate",
+            &[leader.node],
+            format!(
+                "the primary is gone ({evidence}), and no standby with a candidate priority above 0 is well"
+            ),
+            None,
+        );
+    }
+    // Decide first, disturb later: without enough promises in reach, standbys are left alone.
+    if let Some(lacking) = obstacle(&group.possible, &reachable) {
+        let nodes = holders(group, lacking.primary, &lacking.copies, &reachable);
+        let why = if lacking.copies.is_empty() {
+            format!(
+                "the primary is gone ({evidence}); it may have acknowledged commits alone, so only its own promise shows what they are"
+            )
+        } else {
+            format!(
+                "the primary is gone ({evidence}); {} more of the copies that may hold acknowledged commits must answer",
+                lacking.missing(&reachable)
+            )
+        };
+        return waits("promise", &nodes, why, Some(data_loss_command(group)));
+    }
+    begin(
+        group,
+        Election {
+            reason: evidence,
+            ..Election::default()
+        },
+        leader.node,
+    )
+}
+
+/// A primary that an operator removes hands over first.
+fn leaving_leader(facts: &Facts<'_>, group: &mut Group, leader: Leader) -> Step {
+    let leaving = group.nodes.get(&leader.node).is_some_and(|n| n.leaving);
+    if !leaving || facts.staying().next().is_none() {
+        return Step::default();
+    }
+    if move_candidates(facts, None).is_empty() {
+        return waits(
+            "candidate",
+            &[leader.node],
+            "the primary is being removed, and no standby can take over yet".to_string(),
+            None,
+        );
+    }
+    let election = Election {
+        reason: "the primary is being removed".to_string(),
+        planned: true,
+        ..Election::default()
+    };
+    group.phase = Phase::Preparing(election);
+    Step {
+        changed: true,
+        ..Step::default()
+    }
+}
+
+fn preparing(facts: &Facts<'_>, group: &mut Group, election: Election) -> Step {
+    let Some(leader) = facts.leader() else {
+        return back_to_steady(group);
+    };
+    let verdict = facts.verdict(leader.node);
+    if verdict.is_gone() {
+        let reason = format!("{}; then {}", election.reason, verdict.text());
+        group.phase = Phase::Steady;
+        let step = steady(facts, group);
+        return if matches!(group.phase, Phase::Collecting(_)) {
+            step
+        } else {
+            let mut step = step;
+            step.changed = true;
+            step.events
+                .push(event(group, leader.node, "switchover.abandoned", reason));
+            step
+        };
+    }
+    let candidates = move_candidates(facts, election.target);
+    let expired = elapsed_ms(facts) >= facts.settings.move_deadline_ms;
+    if candidates.is_empty() {
+        if !expired {
+            return waits(
+                "candidate",
+                &[],
+                "no standby is caught up for the switchover".to_string(),
+                None,
+            );
+        }
+        let mut step = back_to_steady(group);
+        step.events.push(event(
+            group,
+            leader.node,
+            "switchover.abandoned",
+            "the switchover is given up: no standby was caught up in time; the primary goes on"
+                .to_string(),
+        ));
+        return step;
+    }
+    let checkpointed = facts.leader_report().and_then(|r| r.checkpointed);
+    let asked = group.nodes.get(&leader.node).map(|n| n.goal.stamp);
+    if !expired && (checkpointed.is_none() || checkpointed < asked) {
+        return waits(
+            "checkpoint",
+            &[leader.node],
+            "the primary writes a checkpoint before it stops, writes go on".to_string(),
+            None,
+        );
+    }
+    begin(
+        group,
+        Election {
+            planned: true,
+            ..election
+        },
+        leader.node,
+    )
+}
+
+fn collecting(facts: &Facts<'_>, group: &mut Group, election: &Election) -> Step {
+    let Some(leader) = facts.leader() else {
+        return back_to_steady(group);
+    };
+    if election.planned {
+        if let Some(step) = planned_turns_unplanned(facts, group, election, leader) {
+            return step;
+        }
+        if let Some(step) = wait_for_end(facts, group, election, leader) {
+            return step;
+        }
+    }
+    let promised = facts.promised();
+    if let Some(candidate) = choose(facts, election, leader) {
+        return promote(facts, group, candidate, election.planned);
+    }
+    let pending = pending(facts, group, election, leader);
+    if let Some(step) = reopen(facts, group, leader, &pending) {
+        return step;
+    }
+    let lacking = obstacle(&group.possible, &promised);
+    let nodes = match &lacking {
+        Some(l) => holders(group, l.primary, &l.copies, &promised),
+        None => pending.clone(),
+    };
+    let why = match lacking {
+        Some(l) if l.copies.is_empty() => {
+            "only the old primary's own promise shows what it acknowledged alone".to_string()
+        }
+        Some(l) => format!(
+            "{} more promise(s) are needed of the copies that may hold acknowledged commits",
+            l.missing(&promised)
+        ),
+        None => {
+            "enough has promised; no candidate has everything that was promised yet".to_string()
+        }
+    };
+    waits("promise", &nodes, why, Some(data_loss_command(group)))
+}
+
+/// A planned move whose primary does not promise in time, or is gone, goes on with the standbys.
+fn planned_turns_unplanned(
+    facts: &Facts<'_>,
+    group: &mut Group,
+    election: &Election,
+    leader: Leader,
+) -> Option<Step> {
+    let old = group.nodes.get(&leader.node)?;
+    if facts.promise_of(old).is_some() {
+        return None;
+    }
+    let answers = facts.keeper_answers(leader.node);
+    let expired = elapsed_ms(facts) >= facts.settings.move_deadline_ms;
+    if answers && !expired {
+        return None;
+    }
+    let reason = format!(
+        "{}; the old primary did not promise {}",
+        election.reason,
+        if expired {
+            "in time"
+        } else {
+            "before it was gone"
+        }
+    );
+    let events = alloc::vec![event(
+        group,
+        leader.node,
+        "switchover.continues-without",
+        reason.clone()
+    )];
+    group.phase = Phase::Collecting(Election {
+        planned: false,
+        reason,
+        reaching: None,
+        ..election.clone()
+    });
+    Some(Step {
+        changed: true,
+        events,
+        ..Step::default()
+    })
+}
+
+/// In a planned move the candidate is told the old primary's end as soon as that is known.
+fn wait_for_end(
+    facts: &Facts<'_>,
+    group: &mut Group,
+    election: &Election,
+    leader: Leader,
+) -> Option<Step> {
+    let Some((_, end)) = group
+        .nodes
+        .get(&leader.node)
+        .and_then(|n| facts.promise_of(n))
+    else {
+        return Some(waits(
+            "promise",
+            &[leader.node],
+            "the old primary is stopping; its end is what the candidate must have".to_string(),
+            None,
+        ));
+    };
+    if let Some((node, _)) = election.reaching
+        && facts.is_present(node)
+    {
+        return None;
+    }
+    let candidate = reach_candidates(facts, election.target, leader.node)
+        .into_iter()
+        .next()?;
+    group.phase = Phase::Collecting(Election {
+        reaching: Some((candidate, end)),
+        ..election.clone()
+    });
+    Some(Step {
+        changed: true,
+        ..Step::default()
+    })
+}
+
+/// Raises the term and asks for promises.
+pub(super) fn begin(group: &mut Group, election: Election, old: NodeId) -> Step {
+    group.term = group.term.next();
+    let what = if election.planned {
+        "switchover.begin"
+    } else {
+        "failover.begin"
+    };
+    let text = format!(
+        "term {}: a new primary is wanted: {}",
+        group.term, election.reason
+    );
+    group.phase = Phase::Collecting(election);
+    let events = alloc::vec![event(group, old, what, text)];
+    Step {
+        changed: true,
+        events,
+        ..Step::default()
+    }
+}
+
+/// The best node that may be promoted now: R is every promised copy that is not ahead of it.
+///
+/// Any R that suffices will do, so an old primary with a longer, unacknowledged tail need not be
+/// in it (`safety.md` §4.4).
+fn choose(facts: &Facts<'_>, election: &Election, leader: Leader) -> Option<NodeId> {
+    let mut best: Vec<(&Node, Position)> = facts
+        .staying()
+        .filter(|n| n.candidate_priority > 0 && facts.keeper_answers(n.id))
+        .filter(|n| n.id != leader.node || !is_in_place(n, leader))
+        .filter_map(|n| facts.promise_of(n).map(|(_, position)| (n, position)))
+        .filter(|(_, position)| {
+            let r = promised_up_to(facts, *position);
+            obstacle(&facts.group.possible, &r).is_none()
+        })
+        .collect();
+    best.sort_by(|(a, at), (b, bt)| {
+        let wanted = |n: &Node| election.target != Some(n.id);
+        let old = |n: &Node| n.id == leader.node;
+        (
+            wanted(a),
+            old(a),
+            core::cmp::Reverse(a.candidate_priority),
+            core::cmp::Reverse(*at),
+            a.id,
+        )
+            .cmp(&(
+                wanted(b),
+                old(b),
+                core::cmp::Reverse(b.candidate_priority),
+                core::cmp::Reverse(*bt),
+                b.id,
+            ))
+    });
+    best.first().map(|(n, _)| n.id)
+}
+
+fn promised_up_to(facts: &Facts<'_>, position: Position) -> BTreeSet<CopyId> {
+    facts
+        .group
+        .nodes
+        .values()
+        .filter_map(|n| facts.promise_of(n))
+        .filter(|(_, theirs)| *theirs <= position)
+        .map(|(copy, _)| copy)
+        .collect()
+}
+
+/// Whether a node could simply be opened again: its copy is the one that was primary last, no
+/// promote goal for another one was made since, and it was no standby meanwhile (§4.7).
+fn is_in_place(node: &Node, leader: Leader) -> bool {
+    node.id == leader.node
+        && node.copy.is_some()
+        && node.copy == leader.copy
+        && matches!(node.role, CopyRole::Primary { .. })
+}
+
+/// Giving up: the old primary is opened again, in place, when nobody else can take over.
+fn reopen(
+    facts: &Facts<'_>,
+    group: &mut Group,
+    leader: Leader,
+    pending: &[NodeId],
+) -> Option<Step> {
+    let old = group.nodes.get(&leader.node)?;
+    let (_, position) = facts.promise_of(old)?;
+    let others_may_come =
+        !pending.is_empty() && elapsed_ms(facts) < facts.settings.move_deadline_ms;
+    if !is_in_place(old, leader) || !facts.keeper_answers(leader.node) || others_may_come {
+        return None;
+    }
+    obstacle(&group.possible, &promised_up_to(facts, position))
+        .is_none()
+        .then_some(())?;
+    let sync = facts.current_sync();
+    group.primary = Some(Leader {
+        term: group.term,
+        ..leader
+    });
+    config::list(group, sync);
+    group.phase = Phase::Steady;
+    let text = format!(
+        "term {}: nobody else can take over; the old primary goes on in place",
+        group.term
+    );
+    let events = alloc::vec![event(group, leader.node, "failover.given-up", text)];
+    Some(Step {
+        changed: true,
+        events,
+        ..Step::default()
+    })
+}
+
+/// Makes the choice durable: timeline used, configuration listed, and then the goal.
+fn promote(facts: &Facts<'_>, group: &mut Group, candidate: NodeId, planned: bool) -> Step {
+    let Some(node) = group.nodes.get(&candidate) else {
+        return Step::default();
+    };
+    let Some((copy, position)) = facts.promise_of(node) else {
+        return Step::default();
+    };
+    let opening = config::opening(facts, candidate);
+    let known = group
+        .nodes
+        .values()
+        .filter_map(|n| n.position)
+        .map(|p| p.timeline);
+    let highest = known
+        .chain([position.timeline, group.used_timeline])
+        .max()
+        .unwrap_or_default();
+    group.used_timeline = TimelineId(highest.0 + 1);
+    group.primary = Some(Leader {
+        node: candidate,
+        copy: Some(copy),
+        term: group.term,
+    });
+    group.history = None;
+    let text = format!(
+        "term {}: node {candidate} \"{}\" has everything that may have been acknowledged ({position}) and is promoted under {opening}",
+        group.term, node.name
+    );
+    for other in group.nodes.values_mut() {
+        // Who promised in this term, and is not ahead of the candidate, may stream from it at once.
+        other.admitted = None;
+        if let (Some(promise), Some(theirs)) = (other.promise, other.copy)
+            && promise.term == group.term
+            && promise.copy == theirs
+            && promise
+                .position
+                .is_some_and(|p| p <= position && p.timeline == position.timeline)
+            && other.id != candidate
+        {
+            other.admitted = Some((group.term, theirs));
+        }
+    }
+    config::list(group, opening);
+    group.phase = Phase::Promoting {
+        node: candidate,
+        copy,
+        position,
+        planned,
+    };
+    let events = alloc::vec![event(group, candidate, "failover.promote", text)];
+    Step {
+        changed: true,
+        events,
+        ..Step::default()
+    }
+}
+
+fn promoting(facts: &Facts<'_>, group: &mut Group, candidate: NodeId, planned: bool) -> Step {
+    let goal = group.nodes.get(&candidate).map(|n| n.goal.stamp);
+    let done = facts.live.report(candidate).is_some_and(|r| {
+        Some(r.reached) >= goal && r.state == NodeState::StopReplication && r.postgres.is_primary()
+    });
+    if done {
+        group.phase = Phase::Steady;
+        let text = format!("term {}: node {candidate} is promoted", group.term);
+        let events = alloc::vec![event(group, candidate, "failover.promoted", text)];
+        return Step {
+            changed: true,
+            events,
+            ..Step::default()
+        };
+    }
+    let verdict = facts.verdict(candidate);
+    if !verdict.is_gone() {
+        let _ = planned;
+        return waits(
+            "promotion",
+            &[candidate],
+            "the candidate is being promoted".to_string(),
+            None,
+        );
+    }
+    let reason = format!(
+        "the candidate is gone before it was promoted: {}",
+        verdict.text()
+    );
+    let reachable = reachable_without(facts, candidate);
+    if obstacle(&group.possible, &reachable).is_some() {
+        return waits(
+            "promise",
+            &[candidate],
+            format!("{reason}; not enough others can promise"),
+            Some(data_loss_command(group)),
+        );
+    }
+    begin(
+        group,
+        Election {
+            reason,
+            ..Election::default()
+        },
+        candidate,
+    )
+}
+
+/// Standbys that could be promoted after a failover: present, priority above 0, a whole copy.
+pub(super) fn candidates(facts: &Facts<'_>, old: NodeId) -> Vec<NodeId> {
+    facts
+        .staying()
+        .filter(|n| n.id != old && n.candidate_priority > 0 && facts.is_present(n.id))
+        .filter(|n| n.copy.is_some() && facts.is_admitted(n))
+        .map(|n| n.id)
+        .collect()
+}
+
+/// Standbys that a planned move may go to: secondary, seen streaming, near.
+pub(super) fn move_candidates(facts: &Facts<'_>, target: Option<NodeId>) -> Vec<NodeId> {
+    let Some(leader) = facts.leader() else {
+        return Vec::new();
+    };
+    let mut found: Vec<&Node> = facts
+        .staying()
+        .filter(|n| n.id != leader.node && target.is_none_or(|t| t == n.id))
+        .filter(|n| n.candidate_priority > 0 || target == Some(n.id))
+        .filter(|n| n.reported == NodeState::Secondary && n.goal.state == NodeState::Secondary)
+        .filter(|n| facts.is_present(n.id) && facts.is_caught_up(n))
+        .filter(|n| {
+            facts.leader_report().is_some_and(|r| {
+                r.standbys
+                    .iter()
+                    .any(|s| s.node == n.id && s.lag_bytes <= NEAR_BYTES)
+            })
+        })
+        .collect();
+    found.sort_by_key(|n| (core::cmp::Reverse(n.candidate_priority), n.id));
+    found.into_iter().map(|n| n.id).collect()
+}
+
+fn reach_candidates(facts: &Facts<'_>, target: Option<NodeId>, old: NodeId) -> Vec<NodeId> {
+    let mut found: Vec<&Node> = facts
+        .staying()
+        .filter(|n| n.id != old && (n.candidate_priority > 0 || target == Some(n.id)))
+        .filter(|n| n.copy.is_some() && facts.is_present(n.id))
+        .filter(|n| {
+            facts
+                .live
+                .report(n.id)
+                .is_some_and(|r| r.postgres.is_standby())
+        })
+        .collect();
+    found.sort_by_key(|n| {
+        (
+            target != Some(n.id),
+            n.goal.state != NodeState::Secondary,
+            core::cmp::Reverse(n.candidate_priority),
+            n.id,
+        )
+    });
+    found.into_iter().map(|n| n.id).collect()
+}
+
+/// Copies whose keepers answer, other than the given node's: the promises that can be had.
+pub(super) fn reachable_without(facts: &Facts<'_>, node: NodeId) -> BTreeSet<CopyId> {
+    facts
+        .group
+        .nodes
+        .values()
+        .filter(|n| n.id != node && facts.is_present(n.id))
+        .filter_map(|n| n.copy)
+        .collect()
+}
+
+/// Nodes that were asked, can answer, and have not yet.
+fn pending(facts: &Facts<'_>, group: &Group, election: &Election, leader: Leader) -> Vec<NodeId> {
+    let asked = |n: &Node| match election.reaching {
+        Some((node, _)) => n.id == node,
+        None => !election.planned,
+    };
+    facts
+        .staying()
+        .filter(|n| n.id != leader.node && n.copy.is_some() && facts.keeper_answers(n.id))
+        .filter(|n| asked(n))
+        .filter(|n| {
+            n.promise
+                .is_none_or(|p| p.term < group.term || p.position.is_none())
+        })
+        .map(|n| n.id)
+        .collect()
+}
+
+/// The nodes behind copies that are lacking.
+fn holders(
+    group: &Group,
+    primary: CopyId,
+    copies: &BTreeSet<CopyId>,
+    have: &BTreeSet<CopyId>,
+) -> Vec<NodeId> {
+    group
+        .nodes
+        .values()
+        .filter(|n| {
+            n.copy
+                .is_some_and(|c| (c == primary || copies.contains(&c)) && !have.contains(&c))
+        })
+        .map(|n| n.id)
+        .collect()
+}
+
+fn back_to_steady(group: &mut Group) -> Step {
+    group.phase = Phase::Steady;
+    Step {
+        changed: true,
+        ..Step::default()
+    }
+}
+
+fn elapsed_ms(facts: &Facts<'_>) -> u64 {
+    facts.now.0.saturating_sub(facts.phase_since.0)
+}
+
+/// The named way out of a wait for a promise that may never come.
+pub(super) fn data_loss_command(group: &Group) -> String {
+    format!(
+        "pg_autoctl perform failover --formation {} --group {} --allow-data-loss (only when the old primary is off for good: commits that it alone acknowledged are lost)",
+        group.formation, group.id
+    )
+}
+
+fn waits(id: &str, nodes: &[NodeId], why: String, way_out: Option<String>) -> Step {
+    let waiting = Waiting {
+        id: id.to_string(),
+        nodes: nodes.to_vec(),
+        why,
+        way_out,
+    };
+    Step {
+        waiting: alloc::vec![waiting],
+        ..Step::default()
+    }
+}
+
+pub(super) fn event(group: &Group, node: NodeId, rule: &str, description: String) -> Event {
+    let row = group.nodes.get(&node);
+    Event {
+        node,
+        group: group.id,
+        reported: row.map_or(NodeState::Unknown, |n| n.reported),
+        goal: row.map_or(NodeState::Unknown, |n| n.goal.state),
+        rule: rule.to_string(),
+        description,
+    }
+}

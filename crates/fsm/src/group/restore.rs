@@ -1,0 +1,84 @@
+//! A store that is not provably a continuation of itself (`safety.md` §8).
+//!
+//! Its memory of a group is void: `''` counts as possible, and nothing opens, shrinks or promotes
+//! until every member has reported.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use pgaf_protocol::{CopyRole, NodeId, Possible, Stamp, SyncConfig, Term};
+
+use super::elect::event;
+use super::live::LiveGroup;
+use super::model::{Event, Group, Leader, Phase};
+
+/// Voids what is remembered of a group.
+pub fn restored(group: &mut Group) {
+    if !group.nodes.is_empty() {
+        group.doubted = Some(group.nodes.keys().copied().collect());
+    }
+}
+
+/// Another member reported: once all have, what they say replaces what was remembered.
+pub(super) fn heard(group: &mut Group, live: &LiveGroup, node: NodeId, events: &mut Vec<Event>) {
+    let Some(doubted) = group.doubted.as_mut() else {
+        return;
+    };
+    doubted.remove(&node);
+    let seen = live
+        .nodes
+        .values()
+        .filter_map(|l| l.report.as_ref())
+        .map(|r| r.seen);
+    for stamp in seen {
+        group.term = group.term.max(stamp.term);
+        group.sequence = group.sequence.max(stamp.sequence);
+    }
+    if !doubted.is_empty() {
+        return;
+    }
+    group.doubted = None;
+    group.phase = Phase::Steady;
+    let newest = group
+        .nodes
+        .values()
+        .filter_map(|n| match n.role {
+            CopyRole::Primary { term } => Some((term, n.id, n.copy)),
+            CopyRole::None | CopyRole::Standby => None,
+        })
+        .max_by_key(|(term, id, _)| (*term, *id));
+    let Some((term, leader, copy)) = newest else {
+        // Only standbys are left; who was primary is not known here: an operator must say.
+        return;
+    };
+    group.primary = Some(Leader {
+        node: leader,
+        copy,
+        term,
+    });
+    group.history = live
+        .nodes
+        .get(&leader)
+        .and_then(|l| l.report.as_ref()?.history.clone());
+    group.sequence = group.sequence.next();
+    weakest(group, term, copy);
+    let text = format!(
+        "this monitor's memory was void; every member has reported, and node {leader} is primary of term {term}"
+    );
+    events.push(event(group, leader, "monitor.restored", text));
+}
+
+/// Nothing is known of what was in force: `''` is possible.
+fn weakest(group: &mut Group, term: Term, copy: Option<pgaf_protocol::CopyId>) {
+    group.possible = alloc::vec![Possible {
+        stamp: Stamp {
+            term,
+            sequence: group.sequence
+        },
+        primary: copy.unwrap_or_default(),
+        config: SyncConfig::asynchronous(),
+    }];
+    for node in group.nodes.values_mut() {
+        node.confirmed = None;
+    }
+}

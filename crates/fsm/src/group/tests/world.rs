@@ -1,0 +1,450 @@
+//! A group with ideal keepers: each does what it is told at its next step, unless it is dead.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use pgaf_protocol::*;
+
+use crate::group::operate::{self, Now};
+use crate::group::*;
+
+/// One fake node: its disk and its Postgres.
+#[derive(Debug, Clone)]
+pub(super) struct Fake {
+    pub(super) alive: bool,
+    pub(super) postgres: Postgres,
+    pub(super) copy: Option<CopyId>,
+    pub(super) role: CopyRole,
+    pub(super) position: Position,
+    pub(super) history: History,
+    pub(super) goal: Option<Goal>,
+    pub(super) reached: Stamp,
+    pub(super) state: NodeState,
+    pub(super) promise: Option<Promise>,
+    pub(super) confirmed: Option<Confirmed>,
+    pub(super) checkpointed: Option<Stamp>,
+    pub(super) upstream: Option<NodeId>,
+    /// Never confirms, whatever it is told.
+    pub(super) stubborn: bool,
+}
+
+/// The monitor, its clock, and the nodes.
+pub(super) struct World {
+    pub(super) cluster: Cluster,
+    pub(super) live: LiveGroup,
+    pub(super) settings: Settings,
+    pub(super) now: Time,
+    pub(super) nodes: BTreeMap<NodeId, Fake>,
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) events: Vec<Event>,
+    next_copy: u64,
+}
+
+const SINCE: i64 = 1;
+
+impl World {
+    pub(super) fn new() -> Self {
+        let mut cluster = Cluster {
+            lineage: Lineage(1),
+            incarnation: Incarnation(1),
+            next_node: NodeId(1),
+            dropped: BTreeSet::new(),
+            formations: BTreeMap::new(),
+        };
+        operate::create_formation(
+            &mut cluster,
+            &"default".into(),
+            Kind::Pgsql,
+            "postgres",
+            true,
+            0,
+        )
+        .unwrap();
+        Self {
+            cluster,
+            live: LiveGroup::default(),
+            settings: Settings::default(),
+            now: Time(100_000),
+            nodes: BTreeMap::new(),
+            waiting: Vec::new(),
+            events: Vec::new(),
+            next_copy: 100,
+        }
+    }
+
+    pub(super) fn pair() -> Self {
+        let mut world = Self::new();
+        world.add(true);
+        world.run(2000);
+        world.add(true);
+        world.run(3000);
+        world
+    }
+
+    pub(super) fn add(&mut self, quorum: bool) -> NodeId {
+        let number = self.nodes.len() + 1;
+        let wish = Registration {
+            protocol: PROTOCOL_VERSION,
+            token: number.to_string(),
+            host: "h".to_string() + &number.to_string(),
+            port: 5432,
+            dbname: "postgres".to_string(),
+            candidate_priority: 50,
+            replication_quorum: quorum,
+            cluster: "default".to_string(),
+            ..Registration::default()
+        };
+        let done = operate::register(&mut self.cluster, &wish).unwrap();
+        self.nodes.insert(
+            done.node,
+            Fake {
+                alive: true,
+                postgres: Postgres::Absent,
+                copy: None,
+                role: CopyRole::None,
+                position: Position::default(),
+                history: History::first(),
+                goal: None,
+                reached: Stamp::default(),
+                state: NodeState::Init,
+                promise: None,
+                confirmed: None,
+                checkpointed: None,
+                upstream: None,
+                stubborn: false,
+            },
+        );
+        done.node
+    }
+
+    pub(super) fn group(&self) -> &Group {
+        &self.cluster.formations[&FormationId::default()].groups[&GroupId(0)]
+    }
+
+    pub(super) fn group_mut(&mut self) -> &mut Group {
+        self.cluster
+            .formations
+            .get_mut(&FormationId::default())
+            .unwrap()
+            .groups
+            .get_mut(&GroupId(0))
+            .unwrap()
+    }
+
+    pub(super) fn view(&self) -> FormationView {
+        FormationView::from(&self.cluster.formations[&FormationId::default()])
+    }
+
+    /// Lets `ms` go by in steps of 10, every keeper acting and reporting in each.
+    pub(super) fn run(&mut self, ms: u64) {
+        for _ in 0..ms / 10 {
+            self.now.0 += 10;
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for id in &ids {
+            if self.nodes[id].alive && self.group().nodes.contains_key(id) {
+                let goal = self.group().nodes[id].goal.clone();
+                self.act(*id, goal);
+                let report = self.report(*id);
+                let (now, mut live) = (self.now, self.live.clone());
+                self.events
+                    .extend(fold(self.group_mut(), &mut live, report, now));
+                self.live = live;
+                self.decide();
+            }
+        }
+        self.probes();
+        self.decide();
+    }
+
+    pub(super) fn decide(&mut self) {
+        for _ in 0..20 {
+            let d = decide(
+                &self.view(),
+                self.group(),
+                &self.live,
+                &self.settings,
+                self.now,
+            );
+            self.waiting.clone_from(&d.waiting);
+            self.events.extend(d.events);
+            if d.phase_changed {
+                self.live.phase_since = self.now;
+            }
+            let same = *self.group() == d.group;
+            *self.group_mut() = d.group;
+            if same {
+                return;
+            }
+        }
+        panic!("decide does not settle: {:?}", self.group());
+    }
+
+    /// Dead nodes' kernels answer: sessions close at once and probes are refused.
+    fn probes(&mut self) {
+        let now = self.now;
+        for (id, fake) in &self.nodes {
+            let live = self.live.nodes.entry(*id).or_default();
+            if !fake.alive {
+                if matches!(live.session, Session::Open { .. }) {
+                    live.session = Session::Closed { since: now };
+                }
+                live.probe = Some(Probe {
+                    began: now,
+                    ended: now,
+                    outcome: ProbeOutcome::Refused,
+                });
+            }
+        }
+    }
+
+    pub(super) fn kill(&mut self, id: NodeId) {
+        let fake = self.nodes.get_mut(&id).unwrap();
+        fake.alive = false;
+        fake.postgres = Postgres::Down { crashed: true };
+        fake.confirmed = None;
+    }
+
+    pub(super) fn start(&mut self, id: NodeId) {
+        self.nodes.get_mut(&id).unwrap().alive = true;
+    }
+
+    fn running(&self, id: NodeId, primary: bool) -> bool {
+        let fake = &self.nodes[&id];
+        fake.alive
+            && if primary {
+                fake.postgres.is_primary()
+            } else {
+                fake.postgres.is_standby()
+            }
+    }
+
+    fn act(&mut self, id: NodeId, goal: Goal) {
+        let mut fake = self.nodes[&id].clone();
+        if goal.stamp < fake.goal.as_ref().map_or(Stamp::default(), |g| g.stamp) {
+            return;
+        }
+        let term = goal.stamp.term;
+        match &goal.order {
+            Order::Wait => fake.reached = goal.stamp,
+            Order::Lead(lead) => {
+                if fake.copy.is_none() && lead.may_create {
+                    fake.copy = Some(CopyId(self.next_copy));
+                    self.next_copy += 1;
+                    fake.position = Position {
+                        timeline: TimelineId(1),
+                        lsn: Lsn(1000),
+                    };
+                }
+                if fake.copy.is_some() {
+                    fake.role = CopyRole::Primary { term };
+                    fake.postgres = Postgres::Running {
+                        since: SINCE,
+                        in_recovery: false,
+                    };
+                    fake.position.lsn.0 += 1;
+                    let names = lead.sync.nodes();
+                    let streaming = names.iter().any(|n| self.streams(*n, id, lead));
+                    if (names.is_empty() || streaming) && !fake.stubborn {
+                        fake.confirmed = Some(Confirmed {
+                            stamp: lead.sync_stamp,
+                            postmaster_start: SINCE,
+                        });
+                    }
+                    if lead.checkpoint {
+                        fake.checkpointed = Some(goal.stamp);
+                    }
+                    let confirmed = fake.confirmed.is_some_and(|c| c.stamp == lead.sync_stamp);
+                    if confirmed || goal.state == NodeState::WaitPrimary {
+                        fake.reached = goal.stamp;
+                    }
+                }
+            }
+            Order::Follow(follow) => {
+                let up = follow.upstream.node;
+                if self.running(up, true) && follow.history.is_some() {
+                    let source = self.nodes[&up].clone();
+                    let fits = fake.copy.is_some() && source.history.fits(fake.position);
+                    if !fits && follow.may_replace {
+                        fake.copy = Some(CopyId(self.next_copy));
+                        self.next_copy += 1;
+                        fake.position = source.position;
+                    }
+                    if fits || follow.may_replace {
+                        fake.role = CopyRole::Standby;
+                        fake.upstream = Some(up);
+                        fake.postgres = Postgres::Running {
+                            since: SINCE,
+                            in_recovery: true,
+                        };
+                        fake.reached = goal.stamp;
+                        if self.is_admitted(id, fake.copy) {
+                            fake.position = source.position;
+                            fake.history = source.history;
+                        }
+                    }
+                } else if fake.copy.is_some() && fake.postgres.is_standby() {
+                    fake.upstream = None;
+                    fake.reached = goal.stamp;
+                }
+            }
+            Order::Promise { .. } | Order::Reach(_) => {
+                if let Order::Reach(reach) = &goal.order {
+                    fake.position = fake.position.max(reach.position);
+                }
+                if let Some(copy) = fake.copy {
+                    if !fake.postgres.is_standby() {
+                        fake.postgres = Postgres::Down { crashed: false };
+                    }
+                    fake.upstream = None;
+                    fake.promise = Some(Promise {
+                        term,
+                        copy,
+                        position: Some(fake.position),
+                    });
+                    fake.reached = goal.stamp;
+                }
+            }
+            Order::Promote(promote) => {
+                assert!(
+                    fake.position >= promote.position,
+                    "promoted without everything"
+                );
+                let fork = Fork {
+                    timeline: fake.position.timeline,
+                    at: fake.position.lsn,
+                };
+                if fake.position.timeline != promote.timeline {
+                    fake.history.parents.push(fork);
+                    fake.history.timeline = promote.timeline;
+                    fake.position.timeline = promote.timeline;
+                }
+                fake.postgres = Postgres::Running {
+                    since: SINCE,
+                    in_recovery: false,
+                };
+                fake.role = CopyRole::Primary { term };
+                fake.reached = goal.stamp;
+            }
+            Order::Stop | Order::Drop => {
+                fake.postgres = Postgres::Down { crashed: false };
+                fake.reached = goal.stamp;
+            }
+        }
+        if fake.reached == goal.stamp {
+            fake.state = goal.state;
+        }
+        fake.goal = Some(goal);
+        self.nodes.insert(id, fake);
+    }
+
+    fn is_admitted(&self, id: NodeId, copy: Option<CopyId>) -> bool {
+        let group = self.group();
+        let leader = group.primary.unwrap();
+        copy.is_some_and(|c| group.nodes[&id].admitted == Some((leader.term, c)))
+    }
+
+    fn streams(&self, standby: NodeId, primary: NodeId, lead: &Lead) -> bool {
+        let Some(fake) = self.nodes.get(&standby) else {
+            return false;
+        };
+        self.running(standby, false)
+            && fake.upstream == Some(primary)
+            && lead
+                .admitted
+                .iter()
+                .any(|m| m.node == standby && Some(m.copy) == fake.copy)
+    }
+
+    fn report(&self, id: NodeId) -> Report {
+        let fake = &self.nodes[&id];
+        let goal = fake.goal.as_ref().unwrap();
+        let lead = match &goal.order {
+            Order::Lead(lead) => Some(lead),
+            _ => None,
+        };
+        let standbys = lead.map_or(Vec::new(), |lead| {
+            let others = self
+                .nodes
+                .keys()
+                .filter(|n| **n != id && self.streams(**n, id, lead));
+            others
+                .map(|n| StandbySeen {
+                    node: *n,
+                    streaming: true,
+                    flushed: fake.position.lsn,
+                    lag_bytes: 0,
+                    fresh: true,
+                    synchronous: true,
+                })
+                .collect()
+        });
+        let upstream = fake
+            .upstream
+            .filter(|u| self.running(*u, true))
+            .map(|u| UpstreamSeen {
+                node: u,
+                streaming: self.is_admitted(id, fake.copy),
+                fresh: true,
+                timeline: self.nodes[&u].history.timeline,
+            });
+        Report {
+            protocol: PROTOCOL_VERSION,
+            node: id,
+            seen: goal.stamp,
+            reached: fake.reached,
+            state: fake.state,
+            copy: fake.copy,
+            role: fake.role,
+            system_identifier: fake.copy.map(|_| 7),
+            postgres: fake.postgres,
+            position: fake.copy.map(|_| fake.position),
+            history: Some(fake.history.clone()),
+            promise: fake.promise,
+            confirmed: fake.confirmed,
+            checkpointed: fake.checkpointed,
+            standbys,
+            upstream,
+            ..Report::default()
+        }
+    }
+
+    pub(super) fn failover(&mut self, allow_data_loss: bool) -> Result<Vec<Event>, Refusal> {
+        let live = self.live.clone();
+        let at = Now {
+            live: &live,
+            settings: &self.settings,
+            now: self.now,
+        };
+        let done = operate::perform_failover(
+            &mut self.cluster,
+            &FormationId::default(),
+            GroupId(0),
+            allow_data_loss,
+            at,
+        );
+        if done.is_ok() {
+            self.live.phase_since = self.now;
+        }
+        done
+    }
+
+    /// "reported/goal" of a node, for assertions.
+    pub(super) fn state(&self, node: i64) -> String {
+        let node = &self.group().nodes[&NodeId(node)];
+        alloc::format!("{}/{}", node.reported, node.goal.state)
+    }
+
+    pub(super) fn sync(&self) -> String {
+        self.group()
+            .possible
+            .last()
+            .map(|p| p.config.to_string())
+            .unwrap_or_default()
+    }
+}
