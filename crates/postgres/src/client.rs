@@ -3,13 +3,29 @@
 //! Owns connecting (multi-host, TLS modes, target session), the driver task, and deadlines. It
 //! must never wait without a limit and never retry by itself: it says whether a retry can help.
 
+mod connect;
+mod error;
+
+use std::future::Future;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Notification, Row, Statement};
+use tokio_postgres::{
+    AsyncMessage, Connection, Notification, Row, SimpleQueryMessage, SimpleQueryRow, Statement,
+};
 
-use crate::conninfo::Conninfo;
+pub use connect::connect;
+pub use error::{ConnectError, QueryError};
+
+/// Notifications that wait for their reader. Chosen: a reader that is 256 behind reads the state
+/// anew anyway.
+const NOTIFICATIONS: usize = 256;
+
+/// How long a dropped session may take to say goodbye. Chosen: one local round trip is
+/// microseconds; a peer that is gone must not hold the task.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// How to connect, beyond what the connection string says.
 #[derive(Debug, Clone)]
@@ -20,154 +36,105 @@ pub struct Options {
     pub application_name: String,
 }
 
-/// Why no connection came about.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// Nobody listens there.
-    #[error("connection to {server} refused")]
-    Refused {
-        /// Host and port.
-        server: String,
-    },
-    /// No answer within the limit.
-    #[error("no answer from {server} within {limit:?}")]
-    TimedOut {
-        /// Host and port.
-        server: String,
-        /// The limit.
-        limit: Duration,
-    },
-    /// The name does not resolve, the network is unreachable, the socket file is missing, …
-    #[error("cannot reach {server}")]
-    Unreachable {
-        /// Host and port.
-        server: String,
-        /// The system's reason.
-        #[source]
-        source: std::io::Error,
-    },
-    /// SQLSTATE 57P03: starting up, shutting down, in recovery without hot standby.
-    #[error("{server} does not accept connections: {message}")]
-    NotReady {
-        /// Host and port.
-        server: String,
-        /// The server's words.
-        message: String,
-    },
-    /// Wrong password, no matching HBA rule, no such role.
-    #[error("{server} refused the login: {message}")]
-    Auth {
-        /// Host and port.
-        server: String,
-        /// The server's words.
-        message: String,
-    },
-    /// SQLSTATE 3D000.
-    #[error("{server}: {message}")]
-    NoSuchDatabase {
-        /// Host and port.
-        server: String,
-        /// The server's words.
-        message: String,
-    },
-    /// The TLS handshake or its verification failed, or the server has no TLS.
-    #[error("TLS with {server} failed: {reason}")]
-    Tls {
-        /// Host and port.
-        server: String,
-        /// Why.
-        reason: String,
-    },
-    /// Servers answered, none is of the wanted kind.
-    #[error("{server} is not {wanted}")]
-    WrongRole {
-        /// Host and port.
-        server: String,
-        /// The `target_session_attrs`.
-        wanted: &'static str,
-    },
-    /// Another error of the server or of the protocol.
-    #[error("{server}: {message}")]
-    Failed {
-        /// Host and port.
-        server: String,
-        /// SQLSTATE, when the server sent one.
-        code: Option<String>,
-        /// The reason.
-        message: String,
-    },
+/// An open session. Its driver task ends with it: at once after a missed deadline, otherwise
+/// within half a second of the drop, in which the server is told.
+pub struct Client {
+    inner: tokio_postgres::Client,
+    driver: tokio::task::AbortHandle,
+    /// Dropped with the client: the driver's sign to finish.
+    _alive: oneshot::Sender<()>,
+    notifications: Option<mpsc::Receiver<Notification>>,
+    end: watch::Receiver<Option<String>>,
+    server: String,
+    facts: ServerFacts,
 }
 
-impl ConnectError {
-    /// Whether the same attempt may work later without anybody changing a setting.
-    #[must_use]
-    pub fn may_retry(&self) -> bool {
-        match self {
-            Self::Refused { .. }
-            | Self::TimedOut { .. }
-            | Self::Unreachable { .. }
-            | Self::NotReady { .. }
-            | Self::WrongRole { .. } => true,
-            Self::Auth { .. } | Self::NoSuchDatabase { .. } | Self::Tls { .. } => false,
-            Self::Failed { code, .. } => code
-                .as_deref()
-                .is_none_or(|c| c.starts_with("53") || c.starts_with("57")),
-        }
+/// What the server said about itself at start-up.
+#[derive(Debug, Clone, Default)]
+struct ServerFacts {
+    version: Option<String>,
+    in_hot_standby: Option<bool>,
+    default_read_only: Option<bool>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("server", &self.server)
+            .finish_non_exhaustive()
     }
 }
 
-/// Why a query has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum QueryError {
-    /// The deadline passed; the session is closed, since its state is unknown.
-    #[error("no answer to a query within {0:?}")]
-    TimedOut(Duration),
-    /// The session is gone.
-    #[error("the session is closed")]
-    Closed,
-    /// The server's error.
-    #[error("{message}")]
-    Server {
-        /// SQLSTATE.
-        code: String,
-        /// Primary message.
-        message: String,
-        /// Detail.
-        detail: Option<String>,
-        /// Hint.
-        hint: Option<String>,
-    },
-    /// A value of another type than expected, or a broken protocol.
-    #[error("cannot read the answer: {0}")]
-    Protocol(String),
-}
-
-/// An open session. Its driver task ends with it.
-#[derive(Debug)]
-pub struct Client {
-    _todo: (),
-}
-
-/// Connects to the first server of `conninfo` that will do.
-///
-/// # Errors
-/// [`ConnectError`] of the last server tried (of the most telling one when they differ).
-pub async fn connect(_conninfo: &Conninfo, _options: &Options) -> Result<Client, ConnectError> {
-    std::future::ready(todo!()).await
-}
-
 impl Client {
+    /// Takes over an established connection.
+    fn start<S, T>(
+        inner: tokio_postgres::Client,
+        connection: Connection<S, T>,
+        server: String,
+    ) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let on = |name| connection.parameter(name).map(|v| v == "on");
+        let facts = ServerFacts {
+            version: connection.parameter("server_version").map(str::to_owned),
+            in_hot_standby: on("in_hot_standby"),
+            default_read_only: on("default_transaction_read_only"),
+        };
+        let (alive, released) = oneshot::channel();
+        let (out, notifications) = mpsc::channel(NOTIFICATIONS);
+        let (ended, end) = watch::channel(None);
+        let name = server.clone();
+        let driver = tokio::spawn(async move {
+            let mut drive = std::pin::pin!(drive(connection, out, name));
+            let reason = tokio::select! {
+                reason = &mut drive => reason,
+                // The client is gone, and with it the last request: let the goodbye out.
+                _ = released => match tokio::time::timeout(GOODBYE, drive).await {
+                    Ok(reason) => reason,
+                    Err(_) => "the peer did not take our goodbye".to_owned(),
+                },
+            };
+            ended.send_replace(Some(reason));
+        });
+        let driver = driver.abort_handle();
+        Self {
+            inner,
+            driver,
+            _alive: alive,
+            notifications: Some(notifications),
+            end,
+            server,
+            facts,
+        }
+    }
+
+    /// Awaits a request; past its deadline the session is ended, since its state is unknown.
+    async fn limited<T>(
+        &self,
+        deadline: Duration,
+        request: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, QueryError> {
+        if let Ok(result) = tokio::time::timeout(deadline, request).await {
+            result.map_err(QueryError::from)
+        } else {
+            self.driver.abort();
+            Err(QueryError::TimedOut(deadline))
+        }
+    }
+
     /// Runs a query; `deadline` is a limit from now.
     ///
     /// # Errors
     /// [`QueryError`].
     pub async fn query(
         &self,
-        _sql: &str,
-        _params: &[&(dyn ToSql + Sync)],
-        _deadline: Duration,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+        deadline: Duration,
     ) -> Result<Vec<Row>, QueryError> {
-        std::future::ready(todo!()).await
+        self.limited(deadline, self.inner.query(sql, params)).await
     }
 
     /// Runs a query that answers one row.
@@ -176,11 +143,12 @@ impl Client {
     /// [`QueryError`]; `Protocol` when there are none or several.
     pub async fn query_one(
         &self,
-        _sql: &str,
-        _params: &[&(dyn ToSql + Sync)],
-        _deadline: Duration,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+        deadline: Duration,
     ) -> Result<Row, QueryError> {
-        std::future::ready(todo!()).await
+        self.limited(deadline, self.inner.query_one(sql, params))
+            .await
     }
 
     /// Runs a prepared statement.
@@ -189,19 +157,20 @@ impl Client {
     /// [`QueryError`].
     pub async fn query_prepared(
         &self,
-        _statement: &Statement,
-        _params: &[&(dyn ToSql + Sync)],
-        _deadline: Duration,
+        statement: &Statement,
+        params: &[&(dyn ToSql + Sync)],
+        deadline: Duration,
     ) -> Result<Vec<Row>, QueryError> {
-        std::future::ready(todo!()).await
+        self.limited(deadline, self.inner.query(statement, params))
+            .await
     }
 
     /// Prepares a statement.
     ///
     /// # Errors
     /// [`QueryError`].
-    pub async fn prepare(&self, _sql: &str, _deadline: Duration) -> Result<Statement, QueryError> {
-        std::future::ready(todo!()).await
+    pub async fn prepare(&self, sql: &str, deadline: Duration) -> Result<Statement, QueryError> {
+        self.limited(deadline, self.inner.prepare(sql)).await
     }
 
     /// Runs a statement, answers the number of rows.
@@ -210,53 +179,104 @@ impl Client {
     /// [`QueryError`].
     pub async fn execute(
         &self,
-        _sql: &str,
-        _params: &[&(dyn ToSql + Sync)],
-        _deadline: Duration,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+        deadline: Duration,
     ) -> Result<u64, QueryError> {
-        std::future::ready(todo!()).await
+        self.limited(deadline, self.inner.execute(sql, params))
+            .await
     }
 
     /// Runs statements by the simple protocol, discarding rows.
     ///
     /// # Errors
     /// [`QueryError`].
-    pub async fn batch(&self, _sql: &str, _deadline: Duration) -> Result<(), QueryError> {
-        std::future::ready(todo!()).await
+    pub async fn batch(&self, sql: &str, deadline: Duration) -> Result<(), QueryError> {
+        self.limited(deadline, self.inner.batch_execute(sql)).await
     }
 
-    /// Runs one statement by the simple protocol: rows of text, with their column names.
+    /// Runs statements by the simple protocol: rows of text, with their column names.
     ///
     /// # Errors
     /// [`QueryError`].
     pub async fn simple(
         &self,
-        _sql: &str,
-        _deadline: Duration,
-    ) -> Result<Vec<tokio_postgres::SimpleQueryRow>, QueryError> {
-        std::future::ready(todo!()).await
+        sql: &str,
+        deadline: Duration,
+    ) -> Result<Vec<SimpleQueryRow>, QueryError> {
+        let messages = self.limited(deadline, self.inner.simple_query(sql)).await?;
+        let rows = messages.into_iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            // Non-exhaustive in the library: command tags and column descriptions.
+            _ => None,
+        });
+        Ok(rows.collect())
     }
 
-    /// The receiver of notifications, once; bounded, the oldest unread ones block nothing: when it
-    /// is full, new ones are dropped and counted in the log.
+    /// The receiver of notifications, once; bounded: when it is full, new ones are dropped, with a
+    /// warning in the log.
     pub fn notifications(&mut self) -> Option<mpsc::Receiver<Notification>> {
-        todo!()
+        self.notifications.take()
     }
 
     /// Whether the session has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        todo!()
+        self.inner.is_closed() || self.driver.is_finished()
     }
 
     /// Waits for the end of the session; answers why, in words.
     pub async fn closed(&self) -> String {
-        std::future::ready(todo!()).await
+        let mut end = self.end.clone();
+        match end.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "the session was ended here".to_owned(),
+        }
     }
 
-    /// The process id of the backend.
+    /// Host and port of the server that this session is with.
     #[must_use]
-    pub fn backend_pid(&self) -> i32 {
-        todo!()
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// `server_version` as the server said it at start-up.
+    #[must_use]
+    pub fn server_version(&self) -> Option<&str> {
+        self.facts.version.as_deref()
+    }
+}
+
+/// Runs the connection to its end; answers why it ended.
+async fn drive<S, T>(
+    mut connection: Connection<S, T>,
+    out: mpsc::Sender<Notification>,
+    server: String,
+) -> String
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            Some(Ok(AsyncMessage::Notification(notification))) => {
+                let channel = notification.channel().to_owned();
+                if let Err(mpsc::error::TrySendError::Full(_)) = out.try_send(notification) {
+                    tracing::warn!(%server, channel, "notification dropped: its reader is behind");
+                }
+            }
+            Some(Ok(AsyncMessage::Notice(notice))) => {
+                tracing::debug!(%server, message = notice.message(), "notice");
+            }
+            // Non-exhaustive in the library.
+            Some(Ok(_)) => {}
+            Some(Err(e)) => {
+                return match e.as_db_error() {
+                    Some(db) => db.message().to_owned(),
+                    None => error::with_causes(&e),
+                };
+            }
+            None => return "connection closed".to_owned(),
+        }
     }
 }

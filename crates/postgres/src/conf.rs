@@ -4,13 +4,70 @@
 //! (included last), their two include lines, and our settings in `postgresql.auto.conf`. It must
 //! never change another byte of the user's files.
 
-use std::net::IpAddr;
+mod auto;
+mod edit;
+mod render;
+mod scan;
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pgaf_protocol::SyncConfig;
+use pgaf_protocol::{NodeId, SyncConfig};
 
 use crate::conninfo::Conninfo;
+use crate::durable::{self, DurableError};
+
+pub use auto::{AutoEntry, auto_entries, remove_auto_entries};
+
+/// Our defaults, which the user's settings override.
+pub const DEFAULTS_FILE: &str = "postgresql-auto-failover.conf";
+
+/// What we enforce, after everything else in `postgresql.conf`.
+pub const ENFORCED_FILE: &str = "postgresql-auto-failover-enforced.conf";
+
+/// The old program's snippet for standbys: emptied on adoption, never written by us.
+pub const OLD_STANDBY_FILE: &str = "postgresql-auto-failover-standby.conf";
+
+/// The name that nobody has: standbys run with it, so that no commit slips through in the first
+/// moment after a promotion (`safety.md` §2.7).
+pub const NOBODY: &str = "pgautofailover_nobody";
+
+/// Settings that we own in `postgresql.auto.conf`: what the enforced file sets and what the old
+/// program left there by `ALTER SYSTEM` (`default_transaction_read_only`).
+pub const OWNED: [&str; 30] = [
+    "listen_addresses",
+    "port",
+    "unix_socket_directories",
+    "wal_level",
+    "wal_log_hints",
+    "hot_standby",
+    "hot_standby_feedback",
+    "max_wal_senders",
+    "max_replication_slots",
+    "wal_retrieve_retry_interval",
+    "wal_receiver_status_interval",
+    "wal_receiver_timeout",
+    "wal_sender_timeout",
+    "synchronous_commit",
+    "password_encryption",
+    "ssl",
+    "ssl_cert_file",
+    "ssl_key_file",
+    "ssl_ca_file",
+    "ssl_crl_file",
+    "synchronous_standby_names",
+    "primary_conninfo",
+    "primary_slot_name",
+    "recovery_target_timeline",
+    "recovery_target",
+    "recovery_target_lsn",
+    "recovery_target_name",
+    "recovery_target_time",
+    "recovery_target_xid",
+    "default_transaction_read_only",
+];
 
 /// The value of `synchronous_standby_names`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +86,31 @@ pub enum StandbyNames {
 }
 
 impl From<&SyncConfig> for StandbyNames {
-    fn from(_config: &SyncConfig) -> Self {
-        todo!()
+    fn from(config: &SyncConfig) -> Self {
+        if config.is_asynchronous() {
+            return Self::Empty;
+        }
+        let names = config
+            .nodes()
+            .into_iter()
+            .map(NodeId::standby_name)
+            .collect();
+        Self::Any {
+            number: config.number,
+            names,
+        }
+    }
+}
+
+impl StandbyNames {
+    /// The value of the setting.
+    #[must_use]
+    pub fn to_setting(&self) -> String {
+        match self {
+            Self::Empty => String::new(),
+            Self::Nobody => NOBODY.to_owned(),
+            Self::Any { number, names } => format!("ANY {number} ({})", names.join(", ")),
+        }
     }
 }
 
@@ -88,6 +168,8 @@ pub struct Enforced {
     pub replication: Replication,
     /// `wal_receiver_timeout`: twice `unhealthy_timeout`.
     pub receiver_timeout: Duration,
+    /// `wal_level = logical` (Citus); a user's own `logical` stays in any case.
+    pub logical: bool,
     /// Major version of Postgres: which settings exist.
     pub major: u32,
 }
@@ -99,10 +181,37 @@ pub struct Defaults {
     pub memory_bytes: u64,
     /// CPUs of the host.
     pub cpus: u32,
+    /// Size of the filesystem that holds the WAL, in bytes.
+    pub disk_bytes: u64,
     /// Whether the library `pg_stat_statements` is installed.
     pub stat_statements: bool,
+    /// Whether TLS is on: then the old program's list of ciphers is suggested.
+    pub ssl: bool,
     /// Major version of Postgres.
     pub major: u32,
+}
+
+impl Defaults {
+    /// Looks at this host. What cannot be found out is taken as small.
+    #[must_use]
+    pub fn of_host(pgdata: &Path, major: u32, stat_statements: bool, ssl: bool) -> Self {
+        let memory_kb = std::fs::read_to_string("/proc/meminfo")
+            .ok()
+            .and_then(|text| {
+                let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+                line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+            });
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let disk = rustix::fs::statvfs(pgdata).map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize));
+        Self {
+            memory_bytes: memory_kb.unwrap_or(1 << 20).saturating_mul(1024),
+            cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
+            disk_bytes: disk,
+            stat_statements,
+            ssl,
+            major,
+        }
+    }
 }
 
 /// Why a configuration file is not as it should be.
@@ -118,14 +227,8 @@ pub enum ConfError {
         source: std::io::Error,
     },
     /// A file cannot be written.
-    #[error("cannot write `{path}`")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] DurableError),
     /// The configuration lives outside of the data directory (Debian's `/etc/postgresql`).
     #[error(
         "`{pgdata}` has no postgresql.conf: a configuration outside of the data directory is not supported"
@@ -136,61 +239,88 @@ pub enum ConfError {
     },
 }
 
-/// An entry of `postgresql.auto.conf` (`ALTER SYSTEM`) for a setting that we own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AutoEntry {
-    /// The setting.
-    pub name: String,
-    /// Its value as written.
-    pub value: String,
-}
-
 /// Writes both files and the include lines, durably; answers whether anything changed.
+///
+/// The old program's standby snippet, if there is one, is emptied: what it held is enforced, and a
+/// `recovery_target_lsn` in it must not survive.
 ///
 /// # Errors
 /// [`ConfError`].
-pub fn install(
-    _pgdata: &Path,
-    _defaults: &Defaults,
-    _enforced: &Enforced,
-) -> Result<bool, ConfError> {
-    todo!()
+pub fn install(pgdata: &Path, defaults: &Defaults, enforced: &Enforced) -> Result<bool, ConfError> {
+    let main = main_file(pgdata)?;
+    let mut changed = write_if_changed(&pgdata.join(DEFAULTS_FILE), &render::defaults(defaults))?;
+    changed |= write_enforced(pgdata, enforced)?;
+    let old = pgdata.join(OLD_STANDBY_FILE);
+    if old.exists() {
+        changed |= write_if_changed(&old, render::HEADER)?;
+    }
+    let text = read(&main)?;
+    if let Some(edited) = edit::with_includes(&text) {
+        durable::write_file(&main, edited.as_bytes(), mode(&main))?;
+        changed = true;
+    }
+    Ok(changed)
 }
 
 /// Writes only the enforced file, durably; answers whether it changed.
 ///
 /// # Errors
 /// [`ConfError`].
-pub fn write_enforced(_pgdata: &Path, _enforced: &Enforced) -> Result<bool, ConfError> {
-    todo!()
+pub fn write_enforced(pgdata: &Path, enforced: &Enforced) -> Result<bool, ConfError> {
+    let users = scan::user_settings(pgdata)?;
+    write_if_changed(
+        &pgdata.join(ENFORCED_FILE),
+        &render::enforced(enforced, &users),
+    )
 }
 
-/// Finds our settings in `postgresql.auto.conf`.
+/// Creates or removes `standby.signal`, durably; answers whether that changed anything.
 ///
 /// # Errors
 /// [`ConfError`].
-pub fn auto_entries(_pgdata: &Path) -> Result<Vec<AutoEntry>, ConfError> {
-    todo!()
+pub fn set_standby_signal(pgdata: &Path, present: bool) -> Result<bool, ConfError> {
+    let path = pgdata.join("standby.signal");
+    if path.exists() == present {
+        return Ok(false);
+    }
+    if present {
+        durable::write_file(&path, b"", 0o600)?;
+    } else {
+        durable::remove_file(&path)?;
+    }
+    Ok(true)
 }
 
-/// Removes our settings from `postgresql.auto.conf`; only while Postgres is down.
-///
-/// # Errors
-/// [`ConfError`].
-pub fn remove_auto_entries(_pgdata: &Path) -> Result<Vec<AutoEntry>, ConfError> {
-    todo!()
+fn main_file(pgdata: &Path) -> Result<PathBuf, ConfError> {
+    let main = pgdata.join("postgresql.conf");
+    if !main.exists() {
+        return Err(ConfError::OutsideDataDirectory {
+            pgdata: pgdata.to_owned(),
+        });
+    }
+    // A link to the real file stays a link.
+    main.canonicalize()
+        .map_err(|source| ConfError::Read { path: main, source })
 }
 
-/// Creates or removes `standby.signal`, durably.
-///
-/// # Errors
-/// [`ConfError`].
-pub fn set_standby_signal(_pgdata: &Path, _present: bool) -> Result<bool, ConfError> {
-    todo!()
+/// Bytes that are not UTF-8 would be changed by the edit: such a file is refused.
+fn read(path: &Path) -> Result<String, ConfError> {
+    std::fs::read_to_string(path).map_err(|source| ConfError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
-/// The address to listen on for one host, for tests and tools.
-#[must_use]
-pub fn is_address(text: &str) -> Option<IpAddr> {
-    text.parse().ok()
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).map_or(0o600, |m| m.permissions().mode() & 0o777)
+}
+
+/// The file may hold a password: nobody else reads it.
+fn write_if_changed(path: &Path, text: &str) -> Result<bool, ConfError> {
+    if std::fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
+        return Ok(false);
+    }
+    durable::write_file(path, text.as_bytes(), 0o600)?;
+    Ok(true)
 }
