@@ -230,7 +230,7 @@ fn power_lost_everywhere_comes_back_in_any_order() {
 #[test]
 fn a_group_asynchronous_by_choice_replicates_and_moves_on_command_only() {
     let mut world = World::new();
-    world.add(true);
+    world.add(false);
     world.run(500);
     world.add(false);
     world.run(2000);

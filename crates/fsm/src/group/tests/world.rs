@@ -152,8 +152,8 @@ impl World {
                 self.act(*id, goal);
                 let report = self.report(*id);
                 let (now, mut live) = (self.now, self.live.clone());
-                self.events
-                    .extend(fold(self.group_mut(), &mut live, report, now));
+                let events = fold(self.group_mut(), &mut live, report, now);
+                self.events.extend(events);
                 self.live = live;
                 self.decide();
             }
@@ -288,8 +288,9 @@ impl World {
                             fake.history = source.history;
                         }
                     }
-                } else if fake.copy.is_some() && fake.postgres.is_standby() {
+                } else if fake.copy.is_some() && fake.role == CopyRole::Standby {
                     fake.upstream = None;
+                    fake.postgres = Postgres::Running { since: SINCE, in_recovery: true };
                     fake.reached = goal.stamp;
                 }
             }
