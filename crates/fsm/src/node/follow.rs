@@ -1,0 +1,197 @@
+//! Being a standby, and the ladder back to it: as it is, `pg_rewind`, base backup
+//! (`safety.md` §7).
+
+use alloc::format;
+
+use pgaf_protocol::{CopyRole, Follow, History, Position, Postgres};
+
+use super::step::{Conf, Step, StopMode};
+use super::view::{Contents, Directory};
+use super::{Entry, NodeView, Plan, Work};
+
+/// Carries out an order to follow.
+pub(super) fn obey(view: &NodeView, order: &Follow) -> Plan {
+    let was_primary = view.journal.opened().is_some();
+    match view.observation.postgres {
+        Postgres::Running {
+            in_recovery: false, ..
+        } => end_primary(),
+        Postgres::Starting | Postgres::Unresponsive if was_primary => end_primary(),
+        Postgres::Starting => Plan::wait("Postgres is starting").soon(view.now),
+        Postgres::Unresponsive => Plan::wait("Postgres does not answer"),
+        Postgres::Running {
+            in_recovery: true, ..
+        } => running(view, order),
+        Postgres::Absent | Postgres::Down { .. } => down(view, order),
+    }
+}
+
+/// Somebody else is primary: nothing of this one may be acknowledged, so nobody is waited for.
+fn end_primary() -> Plan {
+    Plan::act(Step::Stop {
+        mode: StopMode::Immediate,
+    })
+}
+
+fn running(view: &NodeView, order: &Follow) -> Plan {
+    if let Some(history) = &order.history
+        && let Some(position) = view.position()
+        && !fits(history, position, view.history())
+    {
+        if order.may_replace {
+            return Plan::act(Step::Stop {
+                mode: StopMode::Fast,
+            });
+        }
+        return Plan::wait(format!(
+            "has WAL up to {position}, which is not in the history of {}; waits until it may be replaced",
+            order.upstream.name
+        ));
+    }
+    let conf = Conf::follow(&order.upstream);
+    if !view.memory.has_loaded(&conf) {
+        return Plan::act(Step::Load { conf });
+    }
+    let mut plan = Plan::reached();
+    plan.step = hba(view);
+    if view.observation.server.is_none() || !view.memory.settled {
+        plan = plan.again_at(view.now.plus(core::time::Duration::from_millis(50)));
+    }
+    plan
+}
+
+/// The HBA step, when rules are missing; nobody is shut out on a standby.
+pub(super) fn hba(view: &NodeView) -> Option<Step> {
+    view.memory
+        .hba
+        .as_ref()
+        .is_none_or(|hba| hba.closed || hba.peers != view.journal.peers)
+        .then_some(Step::WriteHba { closed: false })
+}
+
+fn down(view: &NodeView, order: &Follow) -> Plan {
+    match &view.observation.directory {
+        // Nothing is lost by a base backup into nothing.
+        Directory::Absent => base_backup(view, order),
+        Directory::Broken { why } => {
+            if order.may_replace || view.journal.copy.is_none() {
+                base_backup(view, order)
+            } else {
+                Plan::trouble(format!(
+                    "the data directory is no whole copy ({why}), and may not be replaced yet"
+                ))
+            }
+        }
+        Directory::Present(contents) => present(view, order, contents),
+    }
+}
+
+/// A whole copy that is down: can it follow as it is?
+fn present(view: &NodeView, order: &Follow, contents: &Contents) -> Plan {
+    // A step that the ladder has begun goes on.
+    match view.journal.work {
+        Some(Work::Rewind { copy }) => {
+            return Plan::act(Step::Rewind {
+                upstream: order.upstream.clone(),
+                copy,
+            });
+        }
+        Some(Work::Replace { copy }) => return Plan::act(Step::SwapIn { copy }),
+        Some(Work::Initdb { .. } | Work::Promote { .. }) | None => {}
+    }
+    let is_standby = view.journal.role == CopyRole::Standby && !contents.was_primary;
+    if !is_standby && !contents.clean {
+        // Crash recovery would open a branch of its own: only a rewind knows better.
+        return ladder(view, order, contents, "it crashed as a primary");
+    }
+    let known = view.memory.end.max(view.memory.disk);
+    let position = match (known, &view.memory.no_position) {
+        (Some(position), _) => Some(position),
+        (None, None) => return Plan::act(Step::ReadPosition),
+        // A base backup that was never started has its WAL from its source.
+        (None, Some(_)) if is_standby => None,
+        (None, Some(why)) => {
+            return ladder(view, order, contents, why);
+        }
+    };
+    match (&order.history, position) {
+        (Some(history), Some(position)) if !fits(history, position, contents.history.as_ref()) => {
+            ladder(view, order, contents, "it has WAL that the primary has not")
+        }
+        (Some(_) | None, _) => start(view, order),
+    }
+}
+
+fn start(view: &NodeView, order: &Follow) -> Plan {
+    if view.journal.role != CopyRole::Standby {
+        return Plan::act(Step::Journal(Entry::Standby));
+    }
+    Plan::act(Step::Start {
+        standby: true,
+        conf: Conf::follow(&order.upstream),
+        closed: false,
+    })
+}
+
+fn ladder(view: &NodeView, order: &Follow, contents: &Contents, why: &str) -> Plan {
+    let Some(history) = &order.history else {
+        return Plan::wait(format!(
+            "{why}: waits for the history of {}",
+            order.upstream.name
+        ));
+    };
+    if !order.may_replace {
+        return Plan::wait(format!("{why}: waits until it may be rewound or replaced"));
+    }
+    let same_number = contents.timeline == history.timeline
+        && contents
+            .history
+            .as_ref()
+            .is_some_and(|own| own.parents != history.parents);
+    if view.memory.rewind_over || same_number {
+        return base_backup(view, order);
+    }
+    Plan::act(Step::Journal(Entry::Begin {
+        work: Work::Rewind {
+            copy: view.memory.fresh,
+        },
+    }))
+}
+
+fn base_backup(view: &NodeView, order: &Follow) -> Plan {
+    if order.history.is_none() {
+        return Plan::wait(format!(
+            "needs a base backup: waits until {} is primary",
+            order.upstream.name
+        ));
+    }
+    if let Some(copy) = view.memory.staged {
+        return match view.journal.work {
+            Some(Work::Replace { copy }) => Plan::act(Step::SwapIn { copy }),
+            Some(Work::Initdb { .. } | Work::Rewind { .. } | Work::Promote { .. }) | None => {
+                Plan::act(Step::Journal(Entry::Begin {
+                    work: Work::Replace { copy },
+                }))
+            }
+        };
+    }
+    Plan::act(Step::BaseBackup {
+        upstream: order.upstream.clone(),
+        copy: view.memory.fresh,
+    })
+}
+
+/// Whether a copy can follow a branch as it is: nothing past the fork, and the same parents where
+/// the numbers are the same (equal numbers with different histories are diverged).
+fn fits(history: &History, position: Position, own: Option<&History>) -> bool {
+    if !history.fits(position) {
+        return false;
+    }
+    let Some(own) = own.filter(|own| own.timeline == position.timeline) else {
+        return true;
+    };
+    own.parents
+        .iter()
+        .all(|fork| history.parents.contains(fork) || fork.timeline == history.timeline)
+        && (own.timeline != history.timeline || own.parents == history.parents)
+}

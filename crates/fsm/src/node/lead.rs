@@ -1,0 +1,271 @@
+//! Being a primary: starting as one, and everything that makes its sync configuration true.
+
+use alloc::collections::BTreeSet;
+
+use pgaf_protocol::{
+    CopyRole, Goal, Lead, NodeId, NodeState, Order, Postgres, Stamp, SyncConfig, Term, Time,
+};
+
+use super::step::{Conf, Step, StopMode};
+use super::view::{Directory, Server};
+use super::{Entry, NodeView, Plan, Work};
+
+/// A keeper that has just started has this long to hear of the monitor before a lease counts as
+/// gone: it asks first (`safety.md` §6: 2 s).
+const FIRST_WORD_MS: u64 = 2000;
+
+/// What a primary is asked for, by an order to lead or by one to promote that is done.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted<'a> {
+    pub(super) stamp: Stamp,
+    pub(super) state: NodeState,
+    pub(super) sync: &'a SyncConfig,
+    pub(super) sync_stamp: Stamp,
+    pub(super) admitted: BTreeSet<NodeId>,
+    pub(super) expected: BTreeSet<NodeId>,
+    pub(super) checkpoint: bool,
+}
+
+impl<'a> Wanted<'a> {
+    /// What a goal asks a primary for.
+    pub(super) fn of(goal: &'a Goal) -> Option<Self> {
+        let nodes = |members: &BTreeSet<pgaf_protocol::Member>| {
+            members.iter().map(|m| m.node).collect::<BTreeSet<_>>()
+        };
+        match &goal.order {
+            Order::Lead(lead) => Some(Self {
+                stamp: goal.stamp,
+                state: goal.state,
+                sync: &lead.sync,
+                sync_stamp: lead.sync_stamp,
+                admitted: nodes(&lead.admitted),
+                expected: lead.expected.clone(),
+                checkpoint: lead.checkpoint,
+            }),
+            Order::Promote(promote) => Some(Self {
+                stamp: goal.stamp,
+                state: goal.state,
+                sync: &promote.sync,
+                sync_stamp: promote.sync_stamp,
+                admitted: nodes(&promote.admitted),
+                expected: BTreeSet::new(),
+                checkpoint: false,
+            }),
+            Order::Wait
+            | Order::Follow(_)
+            | Order::Promise { .. }
+            | Order::Reach(_)
+            | Order::Stop
+            | Order::Drop => None,
+        }
+    }
+}
+
+/// Carries out an order to lead.
+pub(super) fn obey(view: &NodeView, goal: &Goal, order: &Lead) -> Plan {
+    let Some(wanted) = Wanted::of(goal) else {
+        return Plan::wait("waits for a goal");
+    };
+    match view.observation.postgres {
+        Postgres::Running { in_recovery, .. } => {
+            if in_recovery {
+                return Plan::trouble(
+                    "told to lead, and Postgres runs as a standby that nobody promoted",
+                );
+            }
+            if view.journal.opened() != Some(goal.stamp.term) {
+                return Plan::act(Step::Journal(Entry::Open {
+                    term: goal.stamp.term,
+                }));
+            }
+            running(view, &wanted)
+        }
+        Postgres::Starting => Plan::wait("Postgres is starting").soon(view.now),
+        Postgres::Unresponsive => Plan::wait("Postgres does not answer"),
+        Postgres::Absent | Postgres::Down { .. } => match &view.observation.directory {
+            Directory::Absent => create(view, order),
+            Directory::Broken { why } => Plan::trouble(alloc::format!(
+                "told to lead, and the data directory is no whole copy: {why}"
+            )),
+            Directory::Present(_) => down(view, &wanted),
+        },
+    }
+}
+
+fn create(view: &NodeView, order: &Lead) -> Plan {
+    if let Some(Work::Initdb { copy }) = view.journal.work {
+        return Plan::act(Step::Initdb { copy });
+    }
+    if view.journal.copy.is_some() {
+        return Plan::trouble("told to lead, and the data directory has disappeared");
+    }
+    if !order.may_create {
+        return Plan::trouble("told to lead, and there is no data directory");
+    }
+    Plan::act(Step::Journal(Entry::Begin {
+        work: Work::Initdb {
+            copy: view.memory.fresh,
+        },
+    }))
+}
+
+/// Starts a primary's copy in place.
+pub(super) fn down(view: &NodeView, wanted: &Wanted) -> Plan {
+    let term: Term = wanted.stamp.term;
+    match view.journal.role {
+        CopyRole::Standby => {
+            Plan::trouble("told to lead, and the copy is a standby's that nobody promoted")
+        }
+        CopyRole::Primary { term: opened } if opened == term => start(view, wanted),
+        CopyRole::None | CopyRole::Primary { .. } => Plan::act(Step::Journal(Entry::Open { term })),
+    }
+}
+
+fn start(view: &NodeView, wanted: &Wanted) -> Plan {
+    let fence = must_fence(view, wanted, None);
+    let mut plan = Plan::act(Step::Start {
+        standby: false,
+        conf: Conf::primary(wanted.sync),
+        closed: fence,
+    });
+    plan.fence = fence;
+    plan
+}
+
+/// Configures a primary that runs.
+pub(super) fn running(view: &NodeView, wanted: &Wanted) -> Plan {
+    let (Some(server), Some(since)) = (&view.observation.server, view.observation.since()) else {
+        return Plan::wait("looks at Postgres").soon(view.now);
+    };
+    if let Some(place) = &server.names_overridden {
+        return Plan::trouble(alloc::format!(
+            "synchronous_standby_names is `{}`, set in {place}, not by us",
+            server.names
+        ));
+    }
+    let fence = must_fence(view, wanted, Some(server));
+    let closed = view.memory.hba.as_ref().is_some_and(|hba| hba.closed);
+    if fence && !closed {
+        let mut plan = Plan::act(Step::Stop {
+            mode: StopMode::Immediate,
+        });
+        plan.fence = true;
+        return plan;
+    }
+    let conf = Conf::primary(wanted.sync);
+    let loaded = server.names == wanted.sync.to_setting();
+    let confirmed = view
+        .memory
+        .confirmed
+        .is_some_and(|c| c.stamp == wanted.sync_stamp && c.postmaster_start == since);
+    let in_force = loaded && confirmed;
+    // Named standbys must be seen in force before the state says so; a candidate that has just
+    // been promoted only needs the names loaded, `''` needs to be loaded for all.
+    let enough = match (wanted.sync.is_asynchronous(), wanted.state) {
+        (false, NodeState::Primary) | (true, _) => in_force,
+        (false, _) => loaded,
+    };
+    let reached = view.journal.prepared && enough;
+    let mut plan = next(view, wanted, server, since, fence, in_force, &conf)
+        .map_or_else(Plan::default, Plan::act);
+    plan.fence = fence;
+    plan.reached = reached;
+    if plan.step.is_none() && !reached {
+        plan.waiting = Some("waits until the sync configuration is in force".into());
+    }
+    plan.look_again = view.memory.lease_until.filter(|until| *until > view.now);
+    plan
+}
+
+/// The next thing a running primary lacks, most urgent first.
+fn next(
+    view: &NodeView,
+    wanted: &Wanted,
+    server: &Server,
+    since: i64,
+    fence: bool,
+    in_force: bool,
+    conf: &Conf,
+) -> Option<Step> {
+    let memory = view.memory;
+    let stamp = wanted.sync_stamp;
+    // `''` frees waiting commits, so it comes before everything else.
+    if wanted.sync.is_asynchronous() && (!in_force || !memory.has_loaded(conf)) {
+        return Some(Step::LoadEmpty {
+            conf: conf.clone(),
+            stamp,
+        });
+    }
+    let slots = memory.slots.as_ref().is_some_and(|slots| {
+        slots.since == since
+            && slots.admitted == wanted.admitted
+            && slots.expected == wanted.expected
+    });
+    if !slots {
+        return Some(Step::EnsureSlots {
+            admitted: wanted.admitted.clone(),
+            expected: wanted.expected.clone(),
+        });
+    }
+    if let Some(sender) = server
+        .senders
+        .iter()
+        .find(|sender| !wanted.admitted.contains(&sender.node))
+    {
+        return Some(Step::EndSender { node: sender.node });
+    }
+    if !view.journal.prepared {
+        return Some(Step::EnsureObjects);
+    }
+    if memory
+        .hba
+        .as_ref()
+        .is_none_or(|hba| hba.peers != view.journal.peers || hba.closed != fence)
+    {
+        return Some(Step::WriteHba { closed: fence });
+    }
+    if wanted.checkpoint && memory.checkpointed != Some(wanted.stamp) {
+        return Some(Step::Checkpoint {
+            stamp: wanted.stamp,
+        });
+    }
+    if wanted.sync.is_asynchronous() || (in_force && memory.has_loaded(conf)) {
+        return None;
+    }
+    let conf = conf.clone();
+    Some(if server.names.is_empty() {
+        Step::TurnWaitingOn { conf, stamp }
+    } else {
+        Step::Confirm { conf, stamp }
+    })
+}
+
+/// Whether the primary may go on serving (`safety.md` §5.1): a lease, or standbys that satisfy the
+/// names, or names that ask for nobody.
+pub(super) fn must_fence(view: &NodeView, wanted: &Wanted, server: Option<&Server>) -> bool {
+    if wanted.sync.is_asynchronous() {
+        return false;
+    }
+    // Names that are not in force yet revoke nothing: nobody is promoted without this copy.
+    if server.is_some_and(|server| server.names.is_empty()) {
+        return false;
+    }
+    let first_word = Time(view.memory.started.0.saturating_add(FIRST_WORD_MS));
+    let leased = view
+        .memory
+        .lease_until
+        .is_some_and(|until| until > view.now)
+        || (server.is_some() && view.now < first_word);
+    if leased {
+        return false;
+    }
+    let nodes = wanted.sync.nodes();
+    let streaming = server.map_or(0, |server| {
+        server
+            .senders
+            .iter()
+            .filter(|s| s.streaming && s.fresh && nodes.contains(&s.node))
+            .count()
+    });
+    u32::try_from(streaming).unwrap_or(u32::MAX) < wanted.sync.number
+}

@@ -1,0 +1,109 @@
+//! What the keeper says to the monitor.
+
+use pgaf_protocol::{
+    CopyId, CopyRole, Look, Order, PROTOCOL_VERSION, Postgres, Progress, Promise, Report,
+    TimelineId, UpstreamSeen,
+};
+
+use super::{NodeView, Plan, Replication, Work};
+
+/// What only the shell knows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Extras {
+    /// A step that takes long, and how far it is.
+    pub progress: Option<Progress>,
+    /// The answer to a wish for a look.
+    pub look: Option<Look>,
+    /// The keeper is stopping.
+    pub leaving: bool,
+    /// The answer of this run whose incarnation is obeyed has come.
+    pub answered: bool,
+}
+
+/// Makes the report.
+#[must_use]
+pub fn report(view: &NodeView, plan: &Plan, extras: &Extras) -> Report {
+    let journal = view.journal;
+    let observation = view.observation;
+    let server = observation.server.as_ref();
+    let goal = journal.goal.as_ref().filter(|_| plan.reached);
+    let whole = match journal.work {
+        Some(Work::Initdb { .. } | Work::Rewind { .. } | Work::Replace { .. }) => false,
+        Some(Work::Promote { .. }) | None => {
+            observation.postgres.is_running() || observation.directory.contents().is_some()
+        }
+    };
+    let position = view.position().filter(|_| whole);
+    Report {
+        protocol: PROTOCOL_VERSION,
+        formation: journal.formation.clone(),
+        group: journal.group,
+        node: journal.node,
+        lineage: journal.lineage,
+        incarnation: journal.incarnation.filter(|_| extras.answered),
+        seen: journal.seen,
+        reached: goal.map_or(journal.reached, |goal| goal.stamp),
+        state: goal.map_or(journal.state, |goal| goal.state),
+        copy: journal.copy.filter(|_| whole),
+        role: if whole { journal.role } else { CopyRole::None },
+        system_identifier: journal.system_identifier,
+        postgres: observation.postgres,
+        position,
+        replayed: server.and_then(|s| s.replayed),
+        redo_bytes: observation.redo_bytes,
+        history: view.history().filter(|_| whole).cloned(),
+        promise: promise(view, plan, whole),
+        confirmed: view
+            .memory
+            .confirmed
+            .filter(|c| observation.since() == Some(c.postmaster_start)),
+        checkpointed: view.memory.checkpointed,
+        standbys: server.map(|s| s.senders.clone()).unwrap_or_default(),
+        upstream: upstream(view),
+        look: extras.look,
+        gate: server.map(|s| s.gate),
+        failed_starts: view.memory.failed_starts,
+        progress: extras.progress.clone(),
+        trouble: plan.trouble.clone(),
+        leaving: extras.leaving,
+        closed: view.memory.hba.as_ref().is_some_and(|hba| hba.closed)
+            && observation.postgres.is_running(),
+    }
+}
+
+/// The promise that stands; its position only while nothing can be received any more.
+fn promise(view: &NodeView, plan: &Plan, whole: bool) -> Option<Promise> {
+    let term = view.journal.promise?;
+    let order = view.journal.goal.as_ref().map(|goal| &goal.order);
+    let promising = match order {
+        Some(Order::Promise { .. } | Order::Reach(_)) => plan.reached,
+        Some(Order::Promote(_)) => !view.observation.postgres.is_primary(),
+        Some(Order::Wait | Order::Lead(_) | Order::Follow(_) | Order::Stop | Order::Drop)
+        | None => false,
+    };
+    Some(Promise {
+        term,
+        copy: view.journal.copy.unwrap_or(CopyId(0)),
+        position: view.memory.end.filter(|_| promising && whole),
+    })
+}
+
+fn upstream(view: &NodeView) -> Option<UpstreamSeen> {
+    let server = view.observation.server.as_ref()?;
+    let Postgres::Running {
+        in_recovery: true, ..
+    } = view.observation.postgres
+    else {
+        return None;
+    };
+    let peer = match &view.memory.conf.as_ref()?.replication {
+        Replication::Follow(peer) => peer,
+        Replication::Primary | Replication::Promise => return None,
+    };
+    Some(UpstreamSeen {
+        node: peer.node,
+        streaming: server.receiver.is_some_and(|r| r.streaming),
+        fresh: server.receiver.is_some_and(|r| r.fresh),
+        timeline: TimelineId(server.timeline.0),
+    })
+}
