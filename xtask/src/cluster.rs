@@ -72,13 +72,14 @@ impl Cluster {
     ) -> Result<Self> {
         programs.account.make_dir(top)?;
         let network = isolated.then(Network::create).transpose()?;
+        let ports = free_ports(usize::from(nodes) + 1)?;
         let place = |name: &str, index: u8| -> Result<(Place, u16)> {
             Ok(match &network {
                 Some(network) => (
                     Place::Namespace(network.plug(name, index)?),
                     5500 + u16::from(index),
                 ),
-                None => (Place::Loopback, free_port()?),
+                None => (Place::Loopback, ports[usize::from(index)]),
             })
         };
         let host = |name: &str, index: u8| -> Result<Host> {
@@ -288,8 +289,15 @@ impl Cluster {
     }
 }
 
-/// A port of the loopback that nobody uses at the moment.
-fn free_port() -> Result<u16> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
-    Ok(listener.local_addr().context("no local address")?.port())
+/// Different ports of the loopback that nobody uses at the moment.
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let bind = |_| std::net::TcpListener::bind("127.0.0.1:0").context("cannot find a free port");
+    let listeners = (0..count).map(bind).collect::<Result<Vec<_>>>()?;
+    let port = |listener: &std::net::TcpListener| {
+        Ok(listener
+            .local_addr()
+            .context("a listener without address")?
+            .port())
+    };
+    listeners.iter().map(port).collect()
 }

@@ -10,6 +10,7 @@
 mod cluster;
 mod command;
 mod console;
+mod demo;
 mod host;
 mod interrupt;
 mod machine;
@@ -18,6 +19,7 @@ mod process;
 mod scenario;
 mod sql;
 mod tally;
+mod temp;
 mod test_run;
 mod verify;
 mod wait;
@@ -40,6 +42,18 @@ struct Xtask {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// A failover before your eyes: monitor, two nodes, switchover, the primary killed, healed, verified
+    Demo {
+        /// Leave everything running at the end
+        #[arg(long)]
+        keep: bool,
+        /// An optimised build: slower to make, faster to run
+        #[arg(long)]
+        release: bool,
+        /// The folder of another `pg_autoctl` to show
+        #[arg(long, value_name = "DIR")]
+        bin: Option<PathBuf>,
+    },
     /// Every test that fits in 15 minutes on a warm machine
     Test {
         /// The tests that take longer, too
@@ -81,6 +95,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<()> {
     match task {
+        Task::Demo { keep, release, bin } => demo::run(keep, release, bin.as_deref()),
         Task::Test { long } => test_run::run(long),
         Task::Verify => verify::run(),
         Task::Fix => verify::fix(),

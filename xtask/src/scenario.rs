@@ -13,6 +13,7 @@ use pgaf_sim::script::Script;
 use crate::host::Programs;
 use crate::machine::{self, Account};
 use crate::tally::Tally;
+use crate::temp::Folder;
 use crate::{command, console, workspace};
 
 /// What a scenario needs beside Postgres: (program, Debian package).
@@ -45,13 +46,12 @@ pub(crate) fn command(name: &str, bin: Option<&Path>, keep: bool) -> Result<()> 
         .iter()
         .map(|name| read(name))
         .collect::<Result<Vec<_>>>()?;
-    let (programs, folder) = programs(bin, false)?;
+    let (programs, _folder) = programs(bin, false)?;
     let mut tally = Tally::default();
     for (name, script) in names.iter().zip(&scripts) {
         run_one(name, script, &programs, keep, &mut tally);
         crate::interrupt::check()?;
     }
-    std::fs::remove_dir_all(&folder).context("cannot remove the copied program")?;
     console::say(&tally.to_string());
     if tally.failed > 0 {
         bail!("{} of {} scenarios failed", tally.failed, names.len());
@@ -74,7 +74,7 @@ pub(crate) fn run_all(tally: &mut Tally) -> Result<()> {
         tally.skip(names.len(), "the scenarios", reason);
         return Ok(());
     }
-    let (programs, folder) = programs(None, false)?;
+    let (programs, _folder) = programs(None, false)?;
     let version = Command::new(programs.autoctl.join("pg_autoctl"))
         .arg("version")
         .output();
@@ -84,7 +84,7 @@ pub(crate) fn run_all(tally: &mut Tally) -> Result<()> {
             "the scenarios",
             "pg_autoctl has no commands yet",
         );
-        return std::fs::remove_dir_all(&folder).context("cannot remove the copied program");
+        return Ok(());
     }
     for name in &names {
         crate::interrupt::check()?;
@@ -93,7 +93,7 @@ pub(crate) fn run_all(tally: &mut Tally) -> Result<()> {
             Err(error) => tally.record(name, Duration::ZERO, &Err(error)),
         }
     }
-    std::fs::remove_dir_all(&folder).context("cannot remove the copied program")
+    Ok(())
 }
 
 fn run_one(name: &str, script: &Script, programs: &Arc<Programs>, keep: bool, tally: &mut Tally) {
@@ -102,22 +102,26 @@ fn run_one(name: &str, script: &Script, programs: &Arc<Programs>, keep: bool, ta
         console::note(line);
     }
     let start = Instant::now();
-    let result = temp_dir(&format!("scenario-{name}"))
-        .and_then(|folder| in_folder(script, &folder, programs, keep));
+    let result = Folder::new(&format!("scenario-{name}"))
+        .and_then(|folder| in_folder(script, folder, programs, keep));
     tally.record(&format!("scenario {name}"), start.elapsed(), &result);
 }
 
 /// Runs the script in a folder that stays when it fails.
-fn in_folder(script: &Script, folder: &Path, programs: &Arc<Programs>, keep: bool) -> Result<()> {
-    let mut run = match run::Run::start(script, folder, programs) {
-        Ok(run) => run,
-        Err(error) => {
-            show_logs(folder);
-            return Err(error.context(format!("no cluster; logs in {}", folder.display())));
-        }
-    };
+fn in_folder(script: &Script, folder: Folder, programs: &Arc<Programs>, keep: bool) -> Result<()> {
+    let result = play(script, folder.path(), programs, keep);
+    if result.is_err() && !crate::interrupt::asked() {
+        show_logs(folder.path());
+        let kept = folder.keep();
+        return result.with_context(|| format!("logs in {}", kept.display()));
+    }
+    result
+}
+
+fn play(script: &Script, folder: &Path, programs: &Arc<Programs>, keep: bool) -> Result<()> {
+    let mut run = run::Run::start(script, folder, programs).context("no cluster")?;
     let result = run.play(script);
-    if result.is_err() {
+    if result.is_err() && !crate::interrupt::asked() {
         run.show_state();
     }
     if keep {
@@ -127,18 +131,11 @@ fn in_folder(script: &Script, folder: &Path, programs: &Arc<Programs>, keep: boo
             std::thread::sleep(Duration::from_millis(200));
         }
     }
-    drop(run);
-    match result {
-        Ok(()) => std::fs::remove_dir_all(folder)
-            .with_context(|| format!("cannot remove `{}`", folder.display())),
-        Err(error) => {
-            show_logs(folder);
-            Err(error.context(format!("logs in {}", folder.display())))
-        }
-    }
+    result
 }
 
-fn show_logs(folder: &Path) {
+/// Shows the end of every log in a folder.
+pub(crate) fn show_logs(folder: &Path) {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut logs: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
@@ -184,42 +181,26 @@ pub(crate) fn read(name: &str) -> Result<Script> {
     Script::parse(&text).with_context(|| format!("scenarios/{name}.txt"))
 }
 
-/// The programs to run, where an unprivileged user can read them, and the folder to remove afterwards.
-/// Without `bin`, ours is built.
+/// The programs to run, and the folder that they were copied to, where an unprivileged user can read
+/// them. Without `bin`, ours is built.
 ///
 /// # Errors
 /// When they are missing or do not build.
-pub(crate) fn programs(bin: Option<&Path>, release: bool) -> Result<(Arc<Programs>, PathBuf)> {
+pub(crate) fn programs(bin: Option<&Path>, release: bool) -> Result<(Arc<Programs>, Folder)> {
     let postgres = machine::postgres_programs().context("there are no Postgres server programs")?;
     let program = match bin {
         Some(folder) => folder.join("pg_autoctl"),
         None => workspace::build_pg_autoctl(release)?,
     };
-    let folder = temp_dir("bin")?;
-    std::fs::copy(&program, folder.join("pg_autoctl"))
+    let folder = Folder::new("bin")?;
+    std::fs::copy(&program, folder.path().join("pg_autoctl"))
         .with_context(|| format!("cannot copy `{}`", program.display()))?;
     let programs = Programs {
-        autoctl: folder.clone(),
+        autoctl: folder.path().to_owned(),
         postgres,
         account: Account::find()?,
     };
     Ok((Arc::new(programs), folder))
-}
-
-/// A new folder that others may enter.
-///
-/// # Errors
-/// When it cannot be made.
-pub(crate) fn temp_dir(what: &str) -> Result<PathBuf> {
-    use std::os::unix::fs::PermissionsExt;
-    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let nanos = nanos.map(|d| d.subsec_nanos()).unwrap_or_default();
-    let name = format!("pgaf-{what}-{}-{nanos:x}", std::process::id());
-    let path = std::env::temp_dir().join(name);
-    std::fs::create_dir(&path).with_context(|| format!("cannot make `{}`", path.display()))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
-        .with_context(|| format!("cannot open `{}` to others", path.display()))?;
-    Ok(path)
 }
 
 #[cfg(test)]

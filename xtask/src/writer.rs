@@ -227,6 +227,20 @@ impl Ledger {
         self.acks.iter().rev().any(|ack| ack.sent > moment)
     }
 
+    /// Whether another node has acknowledged a write than the one that did last before this moment.
+    pub(crate) fn moved_since(&self, moment: Instant) -> bool {
+        let before = self
+            .acks
+            .iter()
+            .rev()
+            .find(|ack| ack.at <= moment)
+            .map(|ack| ack.node);
+        self.acks
+            .iter()
+            .rev()
+            .any(|ack| ack.sent > moment && Some(ack.node) != before)
+    }
+
     /// The longest time without an acknowledged write that ended after `fault`; one that still lasts counts.
     pub(crate) fn outage(&self, fault: Instant, now: Instant) -> Duration {
         let times = self.acks.iter().map(|ack| ack.at).chain([now]);
@@ -329,6 +343,8 @@ mod tests {
         );
         assert!(ledger.wrote_since(after(1310)));
         assert!(!ledger.wrote_since(after(1320)));
+        assert!(ledger.moved_since(after(1000)));
+        assert!(!ledger.moved_since(after(1315)));
     }
 
     #[test]
