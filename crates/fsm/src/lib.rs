@@ -11,7 +11,7 @@
 //!                                   └─► steps, in order
 //! ```
 //!
-//! The rules that must hold whatever happens are `safety.md`'s; they are named in `invariants`.
+//! The rules that must hold whatever happens are `safety.md`'s; they are named in [`invariants`].
 //!
 //! Read first: [`group::Group`] (what the monitor remembers) and
 //! `group::decide`, `node::decide`.
@@ -23,4 +23,5 @@ extern crate alloc;
 extern crate std;
 
 pub mod group;
+pub mod invariants;
 pub mod node;

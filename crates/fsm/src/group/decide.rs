@@ -72,6 +72,7 @@ pub fn decide(
             way_out: None,
         });
     }
+    debug_assert_eq!(crate::invariants::step(group, &next), Ok(()));
     let last = view(&next);
     let suspects = suspects(&last);
     let deadline = deadline(&last, &suspects);

@@ -7,16 +7,19 @@
 //!      └──nobody else can──► Steady: the old primary, in place
 //! ```
 
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use pgaf_protocol::{CopyId, CopyRole, NodeId, NodeState, Position, TimelineId, Waiting};
+use pgaf_protocol::{NodeId, NodeState, TimelineId, Waiting};
 
+use super::candidates::{
+    candidates, choose, holders, is_in_place, move_candidates, pending, promised_up_to,
+    reach_candidates, reachable_without,
+};
 use super::config;
 use super::facts::Facts;
-use super::model::{Election, Event, Group, Leader, Node, Phase};
+use super::model::{Election, Event, Group, Leader, Phase};
 use super::quorum::obstacle;
 
 /// What one look at the phase led to.
@@ -29,11 +32,6 @@ pub(super) struct Step {
     /// What it waits for.
     pub waiting: Vec<Waiting>,
 }
-
-/// How far behind a planned candidate may be when the primary is asked to stop, in bytes.
-///
-/// Chosen: a fast stop ships the rest; 1 MiB takes some ten milliseconds on any network.
-const NEAR_BYTES: u64 = 1 << 20;
 
 /// Moves the phase on, if it can go on.
 pub(super) fn advance(facts: &Facts<'_>, group: &mut Group) -> Step {
@@ -332,62 +330,6 @@ pub(super) fn begin(group: &mut Group, election: Election, old: NodeId) -> Step 
     }
 }
 
-/// The best node that may be promoted now: R is every promised copy that is not ahead of it.
-///
-/// Any R that suffices will do, so an old primary with a longer, unacknowledged tail need not be
-/// in it (`safety.md` §4.4).
-fn choose(facts: &Facts<'_>, election: &Election, leader: Leader) -> Option<NodeId> {
-    let mut best: Vec<(&Node, Position)> = facts
-        .staying()
-        .filter(|n| n.candidate_priority > 0 && facts.keeper_answers(n.id))
-        .filter(|n| n.id != leader.node || !is_in_place(n, leader))
-        .filter_map(|n| facts.promise_of(n).map(|(_, position)| (n, position)))
-        .filter(|(_, position)| {
-            let r = promised_up_to(facts, *position);
-            obstacle(&facts.group.possible, &r).is_none()
-        })
-        .collect();
-    best.sort_by(|(a, at), (b, bt)| {
-        let wanted = |n: &Node| election.target != Some(n.id);
-        let old = |n: &Node| n.id == leader.node;
-        (
-            wanted(a),
-            old(a),
-            core::cmp::Reverse(a.candidate_priority),
-            core::cmp::Reverse(*at),
-            a.id,
-        )
-            .cmp(&(
-                wanted(b),
-                old(b),
-                core::cmp::Reverse(b.candidate_priority),
-                core::cmp::Reverse(*bt),
-                b.id,
-            ))
-    });
-    best.first().map(|(n, _)| n.id)
-}
-
-fn promised_up_to(facts: &Facts<'_>, position: Position) -> BTreeSet<CopyId> {
-    facts
-        .group
-        .nodes
-        .values()
-        .filter_map(|n| facts.promise_of(n))
-        .filter(|(_, theirs)| *theirs <= position)
-        .map(|(copy, _)| copy)
-        .collect()
-}
-
-/// Whether a node could simply be opened again: its copy is the one that was primary last, no
-/// promote goal for another one was made since, and it was no standby meanwhile (§4.7).
-fn is_in_place(node: &Node, leader: Leader) -> bool {
-    node.id == leader.node
-        && node.copy.is_some()
-        && node.copy == leader.copy
-        && matches!(node.role, CopyRole::Primary { .. })
-}
-
 /// Giving up: the old primary is opened again, in place, when nobody else can take over.
 fn reopen(
     facts: &Facts<'_>,
@@ -528,109 +470,6 @@ fn promoting(facts: &Facts<'_>, group: &mut Group, candidate: NodeId, planned: b
         },
         candidate,
     )
-}
-
-/// Standbys that could be promoted after a failover: present, priority above 0, a whole copy.
-pub(super) fn candidates(facts: &Facts<'_>, old: NodeId) -> Vec<NodeId> {
-    facts
-        .staying()
-        .filter(|n| n.id != old && n.candidate_priority > 0 && facts.is_present(n.id))
-        .filter(|n| n.copy.is_some() && facts.is_admitted(n))
-        .map(|n| n.id)
-        .collect()
-}
-
-/// Standbys that a planned move may go to: secondary, seen streaming, near.
-pub(super) fn move_candidates(facts: &Facts<'_>, target: Option<NodeId>) -> Vec<NodeId> {
-    let Some(leader) = facts.leader() else {
-        return Vec::new();
-    };
-    let mut found: Vec<&Node> = facts
-        .staying()
-        .filter(|n| n.id != leader.node && target.is_none_or(|t| t == n.id))
-        .filter(|n| n.candidate_priority > 0 || target == Some(n.id))
-        .filter(|n| n.reported == NodeState::Secondary && n.goal.state == NodeState::Secondary)
-        .filter(|n| facts.is_present(n.id) && facts.is_caught_up(n))
-        .filter(|n| {
-            facts.leader_report().is_some_and(|r| {
-                r.standbys
-                    .iter()
-                    .any(|s| s.node == n.id && s.lag_bytes <= NEAR_BYTES)
-            })
-        })
-        .collect();
-    found.sort_by_key(|n| (core::cmp::Reverse(n.candidate_priority), n.id));
-    found.into_iter().map(|n| n.id).collect()
-}
-
-fn reach_candidates(facts: &Facts<'_>, target: Option<NodeId>, old: NodeId) -> Vec<NodeId> {
-    let mut found: Vec<&Node> = facts
-        .staying()
-        .filter(|n| n.id != old && (n.candidate_priority > 0 || target == Some(n.id)))
-        .filter(|n| n.copy.is_some() && facts.is_present(n.id))
-        .filter(|n| {
-            facts
-                .live
-                .report(n.id)
-                .is_some_and(|r| r.postgres.is_standby())
-        })
-        .collect();
-    found.sort_by_key(|n| {
-        (
-            target != Some(n.id),
-            n.goal.state != NodeState::Secondary,
-            core::cmp::Reverse(n.candidate_priority),
-            n.id,
-        )
-    });
-    found.into_iter().map(|n| n.id).collect()
-}
-
-/// Copies whose keepers answer, other than the given node's: the promises that can be had.
-pub(super) fn reachable_without(facts: &Facts<'_>, node: NodeId) -> BTreeSet<CopyId> {
-    facts
-        .group
-        .nodes
-        .values()
-        .filter(|n| n.id != node && facts.is_present(n.id))
-        .filter_map(|n| n.copy)
-        .collect()
-}
-
-/// Nodes that were asked, can answer, and have not yet.
-fn pending(facts: &Facts<'_>, group: &Group, election: &Election, leader: Leader) -> Vec<NodeId> {
-    let asked = |n: &Node| match election.reaching {
-        Some((node, _)) => n.id == node,
-        None => !election.planned,
-    };
-    facts
-        .staying()
-        .filter(|n| n.id != leader.node && n.copy.is_some() && facts.keeper_answers(n.id))
-        .filter(|n| asked(n))
-        .filter(|n| {
-            n.promise
-                .is_none_or(|p| p.term < group.term || p.position.is_none())
-        })
-        .map(|n| n.id)
-        .collect()
-}
-
-/// The nodes behind copies that are lacking.
-fn holders(
-    group: &Group,
-    primary: CopyId,
-    copies: &BTreeSet<CopyId>,
-    have: &BTreeSet<CopyId>,
-) -> Vec<NodeId> {
-    group
-        .nodes
-        .values()
-        .filter(|n| {
-            n.copy
-                .is_some_and(|c| (c == primary || copies.contains(&c)) && !have.contains(&c))
-        })
-        .map(|n| n.id)
-        .collect()
 }
 
 fn back_to_steady(group: &mut Group) -> Step {

@@ -176,8 +176,8 @@ fn automatic(facts: &Facts<'_>) -> String {
     let Some(leader) = facts.leader() else {
         return "off: there is no primary".to_string();
     };
-    let reachable = super::elect::reachable_without(facts, leader.node);
-    if super::elect::candidates(facts, leader.node).is_empty() {
+    let reachable = super::candidates::reachable_without(facts, leader.node);
+    if super::candidates::candidates(facts, leader.node).is_empty() {
         return "off: no standby could take over".to_string();
     }
     match super::quorum::obstacle(&facts.group.possible, &reachable) {

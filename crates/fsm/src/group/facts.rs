@@ -3,7 +3,8 @@
 use alloc::collections::BTreeSet;
 
 use pgaf_protocol::{
-    CopyId, CopyRole, GroupId, Member, NodeId, NodeState, Report, Settings, SyncConfig, Time,
+    CopyId, CopyRole, GroupId, Member, NodeId, NodeState, Postgres, Report, Settings, SyncConfig,
+    Time,
 };
 
 use super::health::{Verdict, judge};
@@ -58,6 +59,9 @@ impl<'a> Facts<'a> {
     /// The verdict on a node.
     #[must_use]
     pub fn verdict(&self, node: NodeId) -> Verdict {
+        if !self.group.nodes.contains_key(&node) {
+            return Verdict::Gone("an operator removed it with --force".into());
+        }
         judge(self.group, self.live, self.settings, self.now, node)
     }
 
@@ -142,11 +146,11 @@ impl<'a> Facts<'a> {
             return false;
         };
         let start = self.leader_report().and_then(|r| match r.postgres {
-            pgaf_protocol::Postgres::Running {
-                since,
-                in_recovery: false,
-            } => Some(since),
-            _ => None,
+            Postgres::Running { since, in_recovery } => (!in_recovery).then_some(since),
+            Postgres::Absent
+            | Postgres::Down { .. }
+            | Postgres::Starting
+            | Postgres::Unresponsive => None,
         });
         node.confirmed
             .is_some_and(|c| c.stamp == entry.stamp && Some(c.postmaster_start) == start)

@@ -11,6 +11,7 @@
 //!                                └──────────────────────► steady (next term)
 //! ```
 
+mod candidates;
 mod config;
 mod decide;
 mod elect;

@@ -61,7 +61,7 @@ pub fn by_term(possible: &[Possible]) -> Vec<TermConfig> {
             }
         }
     }
-    terms.sort_by(|a, b| b.term.cmp(&a.term));
+    terms.sort_by_key(|t| core::cmp::Reverse(t.term));
     terms
 }
 

@@ -1,4 +1,4 @@
 //! Pairs from end to end, against keepers that do at once what they are told.
 
 mod flows;
-mod world;
+pub(crate) mod world;

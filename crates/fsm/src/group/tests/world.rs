@@ -11,40 +11,40 @@ use crate::group::*;
 
 /// One fake node: its disk and its Postgres.
 #[derive(Debug, Clone)]
-pub(super) struct Fake {
-    pub(super) alive: bool,
-    pub(super) postgres: Postgres,
-    pub(super) copy: Option<CopyId>,
-    pub(super) role: CopyRole,
-    pub(super) position: Position,
-    pub(super) history: History,
-    pub(super) goal: Option<Goal>,
-    pub(super) reached: Stamp,
-    pub(super) state: NodeState,
-    pub(super) promise: Option<Promise>,
-    pub(super) confirmed: Option<Confirmed>,
-    pub(super) checkpointed: Option<Stamp>,
-    pub(super) upstream: Option<NodeId>,
+pub(crate) struct Fake {
+    pub(crate) alive: bool,
+    pub(crate) postgres: Postgres,
+    pub(crate) copy: Option<CopyId>,
+    pub(crate) role: CopyRole,
+    pub(crate) position: Position,
+    pub(crate) history: History,
+    pub(crate) goal: Option<Goal>,
+    pub(crate) reached: Stamp,
+    pub(crate) state: NodeState,
+    pub(crate) promise: Option<Promise>,
+    pub(crate) confirmed: Option<Confirmed>,
+    pub(crate) checkpointed: Option<Stamp>,
+    pub(crate) upstream: Option<NodeId>,
     /// Never confirms, whatever it is told.
-    pub(super) stubborn: bool,
+    pub(crate) stubborn: bool,
 }
 
 /// The monitor, its clock, and the nodes.
-pub(super) struct World {
-    pub(super) cluster: Cluster,
-    pub(super) live: LiveGroup,
-    pub(super) settings: Settings,
-    pub(super) now: Time,
-    pub(super) nodes: BTreeMap<NodeId, Fake>,
-    pub(super) waiting: Vec<Waiting>,
-    pub(super) events: Vec<Event>,
-    next_copy: u64,
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
+    pub(crate) live: LiveGroup,
+    pub(crate) settings: Settings,
+    pub(crate) now: Time,
+    pub(crate) nodes: BTreeMap<NodeId, Fake>,
+    pub(crate) waiting: Vec<Waiting>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) next_copy: u64,
 }
 
 const SINCE: i64 = 1;
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut cluster = Cluster {
             lineage: Lineage(1),
             incarnation: Incarnation(1),
@@ -73,7 +73,7 @@ impl World {
         }
     }
 
-    pub(super) fn pair() -> Self {
+    pub(crate) fn pair() -> Self {
         let mut world = Self::new();
         world.add(true);
         world.run(2000);
@@ -82,7 +82,7 @@ impl World {
         world
     }
 
-    pub(super) fn add(&mut self, quorum: bool) -> NodeId {
+    pub(crate) fn add(&mut self, quorum: bool) -> NodeId {
         let number = self.nodes.len() + 1;
         let wish = Registration {
             protocol: PROTOCOL_VERSION,
@@ -118,11 +118,11 @@ impl World {
         done.node
     }
 
-    pub(super) fn group(&self) -> &Group {
+    pub(crate) fn group(&self) -> &Group {
         &self.cluster.formations[&FormationId::default()].groups[&GroupId(0)]
     }
 
-    pub(super) fn group_mut(&mut self) -> &mut Group {
+    pub(crate) fn group_mut(&mut self) -> &mut Group {
         self.cluster
             .formations
             .get_mut(&FormationId::default())
@@ -132,12 +132,12 @@ impl World {
             .unwrap()
     }
 
-    pub(super) fn view(&self) -> FormationView {
+    pub(crate) fn view(&self) -> FormationView {
         FormationView::from(&self.cluster.formations[&FormationId::default()])
     }
 
     /// Lets `ms` go by in steps of 10, every keeper acting and reporting in each.
-    pub(super) fn run(&mut self, ms: u64) {
+    pub(crate) fn run(&mut self, ms: u64) {
         for _ in 0..ms / 10 {
             self.now.0 += 10;
             self.step();
@@ -162,7 +162,7 @@ impl World {
         self.decide();
     }
 
-    pub(super) fn decide(&mut self) {
+    pub(crate) fn decide(&mut self) {
         for _ in 0..20 {
             let d = decide(
                 &self.view(),
@@ -203,14 +203,14 @@ impl World {
         }
     }
 
-    pub(super) fn kill(&mut self, id: NodeId) {
+    pub(crate) fn kill(&mut self, id: NodeId) {
         let fake = self.nodes.get_mut(&id).unwrap();
         fake.alive = false;
         fake.postgres = Postgres::Down { crashed: true };
         fake.confirmed = None;
     }
 
-    pub(super) fn start(&mut self, id: NodeId) {
+    pub(crate) fn start(&mut self, id: NodeId) {
         self.nodes.get_mut(&id).unwrap().alive = true;
     }
 
@@ -290,7 +290,10 @@ impl World {
                     }
                 } else if fake.copy.is_some() && fake.role == CopyRole::Standby {
                     fake.upstream = None;
-                    fake.postgres = Postgres::Running { since: SINCE, in_recovery: true };
+                    fake.postgres = Postgres::Running {
+                        since: SINCE,
+                        in_recovery: true,
+                    };
                     fake.reached = goal.stamp;
                 }
             }
@@ -415,7 +418,7 @@ impl World {
         }
     }
 
-    pub(super) fn failover(&mut self, allow_data_loss: bool) -> Result<Vec<Event>, Refusal> {
+    pub(crate) fn failover(&mut self, allow_data_loss: bool) -> Result<Vec<Event>, Refusal> {
         let live = self.live.clone();
         let at = Now {
             live: &live,
@@ -436,12 +439,12 @@ impl World {
     }
 
     /// "reported/goal" of a node, for assertions.
-    pub(super) fn state(&self, node: i64) -> String {
+    pub(crate) fn state(&self, node: i64) -> String {
         let node = &self.group().nodes[&NodeId(node)];
         alloc::format!("{}/{}", node.reported, node.goal.state)
     }
 
-    pub(super) fn sync(&self) -> String {
+    pub(crate) fn sync(&self) -> String {
         self.group()
             .possible
             .last()

@@ -1,0 +1,248 @@
+//! Switchovers and promotions that an operator asks for, and the named way past a lost primary.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use pgaf_protocol::{FormationId, GroupId, NodeId, NodeState, Possible, Settings, Time};
+
+use super::{formation_of, group_mut};
+use crate::group::candidates;
+use crate::group::elect::{self, data_loss_command, event};
+use crate::group::facts::{Facts, FormationView};
+use crate::group::live::LiveGroup;
+use crate::group::model::{Cluster, Election, Event, Group, Leader, Phase, Refusal};
+use crate::group::quorum::obstacle;
+
+/// What an operation on one group needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Now<'a> {
+    /// What this incarnation knows of the group.
+    pub live: &'a LiveGroup,
+    /// Times and thresholds.
+    pub settings: &'a Settings,
+    /// The time.
+    pub now: Time,
+}
+
+/// A switchover, or with `allow_data_loss` the named way past promises that cannot be had.
+///
+/// # Errors
+/// When nobody could take over: the primary then goes on.
+pub fn perform_failover(
+    cluster: &mut Cluster,
+    formation: &FormationId,
+    group: GroupId,
+    allow_data_loss: bool,
+    at: Now<'_>,
+) -> Result<Vec<Event>, Refusal> {
+    let view = FormationView::from(formation_of(cluster, formation, "22023")?);
+    let group = group_mut(cluster, formation, group)?;
+    switch(&view, group, None, allow_data_loss, at)
+}
+
+/// A switchover to a named node. `Ok(None)`: it is the primary already.
+///
+/// # Errors
+/// When there is no such node, or it could not take over now.
+pub fn perform_promotion(
+    cluster: &mut Cluster,
+    formation: &FormationId,
+    name: &str,
+    live_of: impl Fn(GroupId) -> LiveGroup,
+    settings: &Settings,
+    now: Time,
+) -> Result<Option<Vec<Event>>, Refusal> {
+    let found = formation_of(cluster, formation, "22023")?
+        .groups
+        .values()
+        .find_map(|g| {
+            g.nodes
+                .values()
+                .find(|n| n.name == name)
+                .map(|n| (g.id, n.id))
+        });
+    let Some((group, node)) = found else {
+        return Err(Refusal::new(
+            "42704",
+            format!("node \"{name}\" is not in formation \"{formation}\""),
+            "list the nodes with: pg_autoctl show state",
+        ));
+    };
+    let view = FormationView::from(formation_of(cluster, formation, "22023")?);
+    let live = live_of(group);
+    let group = group_mut(cluster, formation, group)?;
+    if matches!(group.phase, Phase::Steady) && group.primary.is_some_and(|l| l.node == node) {
+        return Ok(None);
+    }
+    switch(
+        &view,
+        group,
+        Some(node),
+        false,
+        Now {
+            live: &live,
+            settings,
+            now,
+        },
+    )
+    .map(Some)
+}
+
+fn switch(
+    view: &FormationView,
+    group: &mut Group,
+    target: Option<NodeId>,
+    allow_data_loss: bool,
+    at: Now<'_>,
+) -> Result<Vec<Event>, Refusal> {
+    let before = group.clone();
+    let facts = Facts {
+        formation: view,
+        group: &before,
+        live: at.live,
+        settings: at.settings,
+        now: at.now,
+        phase_since: at.live.phase_since,
+    };
+    check_doubt(&before, at.live)?;
+    let Some(leader) = before.primary else {
+        return Err(Refusal::new(
+            "XX000",
+            format!(
+                "group {} of formation \"{}\" has no node",
+                before.id, before.formation
+            ),
+            "list the nodes with: pg_autoctl show state",
+        ));
+    };
+    let leader_is_gone = facts.verdict(leader.node).is_gone();
+    if allow_data_loss && (leader_is_gone || !matches!(before.phase, Phase::Steady)) {
+        return strike(&facts, group, leader);
+    }
+    if !matches!(before.phase, Phase::Steady) {
+        return Err(Refusal::new(
+            "55000",
+            "a change of primary is under way already",
+            "see what it waits for with: pg_autoctl inspect explain",
+        ));
+    }
+    if leader_is_gone || !facts.leader_writes() {
+        return Err(no_primary(&facts, leader));
+    }
+    if candidates::move_candidates(&facts, target).is_empty() {
+        return Err(nobody(&facts, target));
+    }
+    group.phase = Phase::Preparing(Election {
+        reason: "asked for by an operator".to_string(),
+        planned: true,
+        target,
+        reaching: None,
+    });
+    Ok(alloc::vec![event(
+        group,
+        leader.node,
+        "switchover.asked",
+        "a switchover was asked for: the primary writes a checkpoint first, writes go on"
+            .to_string(),
+    )])
+}
+
+fn check_doubt(group: &Group, live: &LiveGroup) -> Result<(), Refusal> {
+    let Some(doubted) = &group.doubted else {
+        return Ok(());
+    };
+    let missing = doubted
+        .iter()
+        .filter(|n| live.report(**n).is_none())
+        .count();
+    Err(Refusal::new(
+        "55000",
+        format!("this monitor was restored, and {missing} node(s) have not reported to it yet"),
+        "start the keepers of all nodes, or drop those that are lost: pg_autoctl drop node --force",
+    ))
+}
+
+fn no_primary(facts: &Facts<'_>, leader: Leader) -> Refusal {
+    let name = facts.leader_node().map_or("", |n| n.name.as_str());
+    Refusal::new(
+        "55000",
+        format!(
+            "node {} \"{name}\", the primary, cannot be asked to hand over: {}",
+            leader.node,
+            facts.verdict(leader.node).text()
+        ),
+        format!(
+            "see what the group waits for with: pg_autoctl inspect explain; when the old primary is off for good: {}",
+            data_loss_command(facts.group)
+        ),
+    )
+}
+
+/// Why nobody can take over, in the words of the first thing that stands in the way.
+pub(super) fn nobody(facts: &Facts<'_>, target: Option<NodeId>) -> Refusal {
+    let leader = facts.leader().map(|l| l.node);
+    let mut reasons: Vec<String> = Vec::new();
+    for node in facts.staying().filter(|n| Some(n.id) != leader) {
+        if target.is_some_and(|t| t != node.id) {
+            continue;
+        }
+        let why = if node.candidate_priority == 0 && target.is_none() {
+            "has candidate priority 0".to_string()
+        } else if !facts.is_present(node.id) {
+            facts.verdict(node.id).text().to_string()
+        } else if let Some(setting) = facts.gate(node) {
+            format!("has a lower {setting} than the primary")
+        } else if node.reported != NodeState::Secondary {
+            format!("is {}, not secondary", node.reported)
+        } else {
+            "does not stream near the primary".to_string()
+        };
+        reasons.push(format!("node {} \"{}\" {why}", node.id, node.name));
+    }
+    if reasons.is_empty() {
+        reasons.push("the group has no standby".to_string());
+    }
+    Refusal::new(
+        "55000",
+        format!("nobody could take over: {}", reasons.join("; ")),
+        "the primary goes on; wait until a standby is secondary: pg_autoctl show state",
+    )
+}
+
+/// Strikes off the list, by name, what cannot be revoked without the old primary's promise.
+fn strike(facts: &Facts<'_>, group: &mut Group, leader: Leader) -> Result<Vec<Event>, Refusal> {
+    let reachable = candidates::reachable_without(facts, leader.node);
+    let candidates: Vec<NodeId> = facts
+        .staying()
+        .filter(|n| n.id != leader.node && n.candidate_priority > 0 && n.copy.is_some())
+        .filter(|n| facts.is_present(n.id))
+        .map(|n| n.id)
+        .collect();
+    if candidates.is_empty() {
+        return Err(nobody(facts, None));
+    }
+    let mut events = Vec::new();
+    while let Some(lacking) = obstacle(&group.possible, &reachable) {
+        let text = format!(
+            "an operator allowed data loss: what node {} acknowledged in term {} without the nodes that are here now is given up ({} entries struck)",
+            leader.node,
+            lacking.term,
+            group
+                .possible
+                .iter()
+                .filter(|p| p.stamp.term == lacking.term)
+                .count()
+        );
+        group
+            .possible
+            .retain(|p: &Possible| p.stamp.term != lacking.term);
+        events.push(event(group, leader.node, "operator.allow-data-loss", text));
+    }
+    let election = Election {
+        reason: "an operator allowed data loss".to_string(),
+        ..Election::default()
+    };
+    events.extend(elect::begin(group, election, leader.node).events);
+    Ok(events)
+}
