@@ -27,13 +27,26 @@ pub struct Decision {
     pub deadline: Option<Time>,
     /// Nodes that need a fresh probe, and a fresh look by the other members, now.
     pub suspects: BTreeSet<NodeId>,
-    /// The phase changed: the shell notes the time, and asks again at once.
+    /// The phase changed: ask again at once.
     pub phase_changed: bool,
 }
 
 /// Decides. Total: a view that makes no sense leads to a wait with a reason, never to an error.
 #[must_use]
 pub fn decide(
+    formation: &FormationView,
+    group: &Group,
+    live: &mut LiveGroup,
+    settings: &Settings,
+    now: Time,
+) -> Decision {
+    live.note_phase(&group.phase, now);
+    let decision = look(formation, group, live, settings, now);
+    live.note_phase(&decision.group.phase, now);
+    decision
+}
+
+fn look(
     formation: &FormationView,
     group: &Group,
     live: &LiveGroup,

@@ -21,7 +21,7 @@ pub fn explain(
     settings: &Settings,
     now: Time,
 ) -> Explanation {
-    let decision = decide(formation, group, live, settings, now);
+    let decision = decide(formation, group, &mut live.clone(), settings, now);
     let phase_since = live.phase_since;
     let facts = Facts {
         formation,

@@ -5,12 +5,17 @@ use alloc::collections::BTreeMap;
 use pgaf_protocol::{Look, NodeId, Report, Time};
 use serde::{Deserialize, Serialize};
 
+use super::model::Phase;
+
 /// What is known of a group only while this monitor runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LiveGroup {
     /// Of each node that was heard of in this incarnation.
     pub nodes: BTreeMap<NodeId, Live>,
-    /// When the present phase began, for deadlines and `explain`.
+    /// The phase that was seen last, and since when, for deadlines and `explain`: noted by
+    /// [`decide`](super::decide()) itself, whoever changed it.
+    pub phase: Option<Phase>,
+    /// When that phase began.
     pub phase_since: Time,
     /// When this incarnation began to listen, or came back from being away: judging silence waits
     /// out a grace period after it.
@@ -81,6 +86,14 @@ pub enum ProbeOutcome {
 }
 
 impl LiveGroup {
+    /// Notes the phase, and the time if it is another one than before.
+    pub(super) fn note_phase(&mut self, phase: &Phase, now: Time) {
+        if self.phase.as_ref() != Some(phase) {
+            self.phase = Some(phase.clone());
+            self.phase_since = now;
+        }
+    }
+
     /// What is known of a node; nothing at all reads as never heard of.
     #[must_use]
     pub fn of(&self, node: NodeId) -> Option<&Live> {

@@ -164,18 +164,17 @@ impl World {
 
     pub(crate) fn decide(&mut self) {
         for _ in 0..20 {
+            let mut live = self.live.clone();
             let d = decide(
                 &self.view(),
                 self.group(),
-                &self.live,
+                &mut live,
                 &self.settings,
                 self.now,
             );
+            self.live = live;
             self.waiting.clone_from(&d.waiting);
             self.events.extend(d.events);
-            if d.phase_changed {
-                self.live.phase_since = self.now;
-            }
             let same = *self.group() == d.group;
             *self.group_mut() = d.group;
             if same {
@@ -229,112 +228,12 @@ impl World {
         if goal.stamp < fake.goal.as_ref().map_or(Stamp::default(), |g| g.stamp) {
             return;
         }
-        let term = goal.stamp.term;
         match &goal.order {
             Order::Wait => fake.reached = goal.stamp,
-            Order::Lead(lead) => {
-                if fake.copy.is_none() && lead.may_create {
-                    fake.copy = Some(CopyId(self.next_copy));
-                    self.next_copy += 1;
-                    fake.position = Position {
-                        timeline: TimelineId(1),
-                        lsn: Lsn(1000),
-                    };
-                }
-                if fake.copy.is_some() {
-                    fake.role = CopyRole::Primary { term };
-                    fake.postgres = Postgres::Running {
-                        since: SINCE,
-                        in_recovery: false,
-                    };
-                    fake.position.lsn.0 += 1;
-                    let names = lead.sync.nodes();
-                    let streaming = names.iter().any(|n| self.streams(*n, id, lead));
-                    if (names.is_empty() || streaming) && !fake.stubborn {
-                        fake.confirmed = Some(Confirmed {
-                            stamp: lead.sync_stamp,
-                            postmaster_start: SINCE,
-                        });
-                    }
-                    if lead.checkpoint {
-                        fake.checkpointed = Some(goal.stamp);
-                    }
-                    let confirmed = fake.confirmed.is_some_and(|c| c.stamp == lead.sync_stamp);
-                    if confirmed || goal.state == NodeState::WaitPrimary {
-                        fake.reached = goal.stamp;
-                    }
-                }
-            }
-            Order::Follow(follow) => {
-                let up = follow.upstream.node;
-                if self.running(up, true) && follow.history.is_some() {
-                    let source = self.nodes[&up].clone();
-                    let fits = fake.copy.is_some() && source.history.fits(fake.position);
-                    if !fits && follow.may_replace {
-                        fake.copy = Some(CopyId(self.next_copy));
-                        self.next_copy += 1;
-                        fake.position = source.position;
-                    }
-                    if fits || follow.may_replace {
-                        fake.role = CopyRole::Standby;
-                        fake.upstream = Some(up);
-                        fake.postgres = Postgres::Running {
-                            since: SINCE,
-                            in_recovery: true,
-                        };
-                        fake.reached = goal.stamp;
-                        if self.is_admitted(id, fake.copy) {
-                            fake.position = source.position;
-                            fake.history = source.history;
-                        }
-                    }
-                } else if fake.copy.is_some() && fake.role == CopyRole::Standby {
-                    fake.upstream = None;
-                    fake.postgres = Postgres::Running {
-                        since: SINCE,
-                        in_recovery: true,
-                    };
-                    fake.reached = goal.stamp;
-                }
-            }
-            Order::Promise { .. } | Order::Reach(_) => {
-                if let Order::Reach(reach) = &goal.order {
-                    fake.position = fake.position.max(reach.position);
-                }
-                if let Some(copy) = fake.copy {
-                    if !fake.postgres.is_standby() {
-                        fake.postgres = Postgres::Down { crashed: false };
-                    }
-                    fake.upstream = None;
-                    fake.promise = Some(Promise {
-                        term,
-                        copy,
-                        position: Some(fake.position),
-                    });
-                    fake.reached = goal.stamp;
-                }
-            }
-            Order::Promote(promote) => {
-                assert!(
-                    fake.position >= promote.position,
-                    "promoted without everything"
-                );
-                let fork = Fork {
-                    timeline: fake.position.timeline,
-                    at: fake.position.lsn,
-                };
-                if fake.position.timeline != promote.timeline {
-                    fake.history.parents.push(fork);
-                    fake.history.timeline = promote.timeline;
-                    fake.position.timeline = promote.timeline;
-                }
-                fake.postgres = Postgres::Running {
-                    since: SINCE,
-                    in_recovery: false,
-                };
-                fake.role = CopyRole::Primary { term };
-                fake.reached = goal.stamp;
-            }
+            Order::Lead(lead) => self.lead(id, &mut fake, &goal, lead),
+            Order::Follow(follow) => self.follow(id, &mut fake, &goal, follow),
+            Order::Promise { .. } | Order::Reach(_) => promise(&mut fake, &goal),
+            Order::Promote(promote_to) => promote(&mut fake, &goal, promote_to),
             Order::Stop | Order::Drop => {
                 fake.postgres = Postgres::Down { crashed: false };
                 fake.reached = goal.stamp;
@@ -345,6 +244,74 @@ impl World {
         }
         fake.goal = Some(goal);
         self.nodes.insert(id, fake);
+    }
+
+    fn lead(&mut self, id: NodeId, fake: &mut Fake, goal: &Goal, lead: &Lead) {
+        let term = goal.stamp.term;
+        if fake.copy.is_none() && lead.may_create {
+            fake.copy = Some(CopyId(self.next_copy));
+            self.next_copy += 1;
+            fake.position = Position {
+                timeline: TimelineId(1),
+                lsn: Lsn(1000),
+            };
+        }
+        if fake.copy.is_some() {
+            fake.role = CopyRole::Primary { term };
+            fake.postgres = Postgres::Running {
+                since: SINCE,
+                in_recovery: false,
+            };
+            fake.position.lsn.0 += 1;
+            let names = lead.sync.nodes();
+            let streaming = names.iter().any(|n| self.streams(*n, id, lead));
+            if (names.is_empty() || streaming) && !fake.stubborn {
+                fake.confirmed = Some(Confirmed {
+                    stamp: lead.sync_stamp,
+                    postmaster_start: SINCE,
+                });
+            }
+            if lead.checkpoint {
+                fake.checkpointed = Some(goal.stamp);
+            }
+            let confirmed = fake.confirmed.is_some_and(|c| c.stamp == lead.sync_stamp);
+            if confirmed || goal.state == NodeState::WaitPrimary {
+                fake.reached = goal.stamp;
+            }
+        }
+    }
+
+    fn follow(&mut self, id: NodeId, fake: &mut Fake, goal: &Goal, follow: &Follow) {
+        let up = follow.upstream.node;
+        if self.running(up, true) && follow.history.is_some() {
+            let source = self.nodes[&up].clone();
+            let fits = fake.copy.is_some() && source.history.fits(fake.position);
+            if !fits && follow.may_replace {
+                fake.copy = Some(CopyId(self.next_copy));
+                self.next_copy += 1;
+                fake.position = source.position;
+            }
+            if fits || follow.may_replace {
+                fake.role = CopyRole::Standby;
+                fake.upstream = Some(up);
+                fake.postgres = Postgres::Running {
+                    since: SINCE,
+                    in_recovery: true,
+                };
+                fake.reached = goal.stamp;
+                if self.is_admitted(id, fake.copy) {
+                    fake.position = source.position;
+                    fake.history = source.history;
+                }
+            }
+        } else if fake.copy.is_some() && fake.role == CopyRole::Standby {
+            fake.upstream = None;
+            fake.postgres = Postgres::Running {
+                since: SINCE,
+                in_recovery: true,
+            };
+            fake.reached = goal.stamp;
+        }
     }
 
     fn is_admitted(&self, id: NodeId, copy: Option<CopyId>) -> bool {
@@ -368,26 +335,27 @@ impl World {
     fn report(&self, id: NodeId) -> Report {
         let fake = &self.nodes[&id];
         let goal = fake.goal.as_ref().unwrap();
-        let lead = match &goal.order {
-            Order::Lead(lead) => Some(lead),
-            _ => None,
+        let Order::Lead(lead) = &goal.order else {
+            return self.words(id, Vec::new());
         };
-        let standbys = lead.map_or(Vec::new(), |lead| {
-            let others = self
-                .nodes
-                .keys()
-                .filter(|n| **n != id && self.streams(**n, id, lead));
-            others
-                .map(|n| StandbySeen {
-                    node: *n,
-                    streaming: true,
-                    flushed: fake.position.lsn,
-                    lag_bytes: 0,
-                    fresh: true,
-                    synchronous: true,
-                })
-                .collect()
+        let others = self
+            .nodes
+            .keys()
+            .filter(|n| **n != id && self.streams(**n, id, lead));
+        let standbys = others.map(|n| StandbySeen {
+            node: *n,
+            streaming: true,
+            flushed: fake.position.lsn,
+            lag_bytes: 0,
+            fresh: true,
+            synchronous: true,
         });
+        self.words(id, standbys.collect())
+    }
+
+    fn words(&self, id: NodeId, standbys: Vec<StandbySeen>) -> Report {
+        let fake = &self.nodes[&id];
+        let goal = fake.goal.as_ref().unwrap();
         let upstream = fake
             .upstream
             .filter(|u| self.running(*u, true))
@@ -425,17 +393,13 @@ impl World {
             settings: &self.settings,
             now: self.now,
         };
-        let done = operate::perform_failover(
+        operate::perform_failover(
             &mut self.cluster,
             &FormationId::default(),
             GroupId(0),
             allow_data_loss,
             at,
-        );
-        if done.is_ok() {
-            self.live.phase_since = self.now;
-        }
-        done
+        )
     }
 
     /// "reported/goal" of a node, for assertions.
@@ -451,4 +415,46 @@ impl World {
             .map(|p| p.config.to_string())
             .unwrap_or_default()
     }
+}
+
+fn promise(fake: &mut Fake, goal: &Goal) {
+    let term = goal.stamp.term;
+    if let Order::Reach(reach) = &goal.order {
+        fake.position = fake.position.max(reach.position);
+    }
+    if let Some(copy) = fake.copy {
+        if !fake.postgres.is_standby() {
+            fake.postgres = Postgres::Down { crashed: false };
+        }
+        fake.upstream = None;
+        fake.promise = Some(Promise {
+            term,
+            copy,
+            position: Some(fake.position),
+        });
+        fake.reached = goal.stamp;
+    }
+}
+
+fn promote(fake: &mut Fake, goal: &Goal, promote: &Promote) {
+    let term = goal.stamp.term;
+    assert!(
+        fake.position >= promote.position,
+        "promoted without everything"
+    );
+    let fork = Fork {
+        timeline: fake.position.timeline,
+        at: fake.position.lsn,
+    };
+    if fake.position.timeline != promote.timeline {
+        fake.history.parents.push(fork);
+        fake.history.timeline = promote.timeline;
+        fake.position.timeline = promote.timeline;
+    }
+    fake.postgres = Postgres::Running {
+        since: SINCE,
+        in_recovery: false,
+    };
+    fake.role = CopyRole::Primary { term };
+    fake.reached = goal.stamp;
 }
