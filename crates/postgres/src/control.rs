@@ -82,6 +82,8 @@ pub struct ControlData {
     pub end_of_backup_required: bool,
     /// Size of a WAL segment, in bytes.
     pub segment_bytes: u32,
+    /// Size of a page in it, in bytes.
+    pub wal_page_bytes: u32,
     /// Data checksums are on.
     pub checksums: bool,
     /// `wal_log_hints`.
@@ -238,6 +240,7 @@ fn parse(text: &str) -> Result<ControlData, &'static str> {
         backup_start: Some(lsn("Backup start location")?).filter(|lsn| lsn.is_valid()),
         end_of_backup_required: text("End-of-backup record required")? == "yes",
         segment_bytes: number("Bytes per WAL segment")?,
+        wal_page_bytes: number("WAL block size")?,
         checksums: number("Data page checksum version")? != 0,
         wal_log_hints: text("wal_log_hints setting")? == "on",
         gate: GateSettings {

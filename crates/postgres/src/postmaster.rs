@@ -4,10 +4,40 @@
 //! more. It must never start one while processes of the last one live (`safety.md` §6), and never
 //! signal a process by a number alone: a pidfd names it.
 
+mod end;
+mod pidfile;
+mod ready;
+mod setting;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Signal, WaitId, WaitIdOptions};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::process::Command;
+use tokio::sync::watch;
+
+pub use end::{EndError, cluster_processes, end_cluster};
+pub use pidfile::{Phase, PidFile};
+pub use ready::{ReadyError, Recovery};
+pub use setting::{SettingError, effective_setting};
+
 use crate::locate::Installation;
+use crate::{processes, reaper};
+
+/// The file in PGDATA that gets what the server says before it has a log of its own. Source: the
+/// old program's name for it.
+pub const LOG: &str = "startup.log";
+/// A longer log is set aside at the next start (chosen).
+const LOG_BYTES: u64 = 1 << 20;
 
 /// How a postmaster is started: its command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,55 +74,20 @@ pub enum Exit {
     Unknown,
 }
 
-/// What `postmaster.pid` says about the server's state (its last line).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Starting or replaying WAL; refuses connections.
-    Starting,
-    /// Accepts connections.
-    Ready,
-    /// A standby that takes no connections: replay goes on, `hot_standby` is off.
-    Standby,
-    /// Stopping.
-    Stopping,
-}
-
-/// The contents of `postmaster.pid`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PidFile {
-    /// The process; 0 or below is not a postmaster (single-user mode writes a negative one).
-    pub pid: i32,
-    /// The data directory as it was given.
-    pub data_directory: PathBuf,
-    /// Start, seconds since 1970.
-    pub started: i64,
-    /// Port; 0 while it is not known yet.
-    pub port: u16,
-    /// First Unix socket directory.
-    pub socket_directory: Option<PathBuf>,
-    /// First address it listens on.
-    pub listen_address: Option<String>,
-    /// System V shared memory: key and id.
-    pub shared_memory: Option<(u64, u64)>,
-    /// State; `None` while the line is not there yet.
-    pub phase: Option<Phase>,
-}
-
-impl PidFile {
-    /// Reads `postmaster.pid` of a data directory; `None` when there is none, or an empty one.
-    ///
-    /// # Errors
-    /// The system's reason, but for a missing file.
-    pub fn read(_pgdata: &Path) -> std::io::Result<Option<Self>> {
-        todo!()
-    }
-}
-
 /// A running postmaster. Clones name the same process; dropping all of them leaves it running.
 #[derive(Debug, Clone)]
 pub struct Postmaster {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
     pid: i32,
     pgdata: PathBuf,
+    /// The process itself: signals go here, and never to a number.
+    pidfd: OwnedFd,
+    /// Told by the one task that waits for the process.
+    exit: watch::Receiver<Option<Exit>>,
 }
 
 /// Why a postmaster was not started.
@@ -166,57 +161,6 @@ pub enum AdoptError {
     },
 }
 
-/// Why a server is not ready.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadyError {
-    /// It ended.
-    #[error("Postgres ended while it was starting ({exit:?}): {log}")]
-    Exited {
-        /// How.
-        exit: Exit,
-        /// The last lines of its start-up log.
-        log: String,
-    },
-    /// It lives, and nothing has moved for this long: it waits for WAL, or hangs. It still runs.
-    #[error("Postgres has made no progress in starting for {} ms", limit.as_millis())]
-    Stalled {
-        /// The limit.
-        limit: Duration,
-    },
-}
-
-/// Why a cluster could not be ended.
-#[derive(Debug, thiserror::Error)]
-pub enum EndError {
-    /// `/proc` cannot be read.
-    #[error("cannot list processes")]
-    Processes(#[source] std::io::Error),
-    /// These are still there, though killed (the kernel holds them, or they are another account's).
-    #[error("processes {pids:?} of `{pgdata}` have not ended", pgdata = pgdata.display())]
-    Remaining {
-        /// Which.
-        pids: Vec<i32>,
-        /// The data directory.
-        pgdata: PathBuf,
-    },
-    /// All processes that can be seen from here have ended, and somebody is still attached to the
-    /// cluster's shared memory: it runs in another container.
-    #[error("{attached} processes that cannot be seen from here use the shared memory of `{pgdata}`", pgdata = pgdata.display())]
-    Attached {
-        /// How many.
-        attached: u64,
-        /// The data directory.
-        pgdata: PathBuf,
-    },
-}
-
-/// What a server that becomes ready is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recovery {
-    /// What its startup process shows, such as `recovering 000000010000000000000003`.
-    pub activity: String,
-}
-
 impl Postmaster {
     /// Starts `postgres` on `pgdata` as our child, in a process group of its own, its output in
     /// `startup.log` there. Returns as soon as the process exists: see [`Self::wait_ready`].
@@ -226,11 +170,51 @@ impl Postmaster {
     /// # Errors
     /// [`StartError`]; [`StartError::StillRunning`] calls for [`end_cluster`].
     pub async fn start(
-        _postgres: &Installation,
-        _pgdata: &Path,
-        _options: &StartOptions,
+        postgres: &Installation,
+        pgdata: &Path,
+        options: &StartOptions,
     ) -> Result<Self, StartError> {
-        todo!()
+        let at = || pgdata.to_owned();
+        let clean_up = |source| StartError::CleanUp {
+            pgdata: at(),
+            source,
+        };
+        let pids = processes::of_cluster(pgdata).map_err(clean_up)?;
+        if !pids.is_empty() {
+            return Err(StartError::StillRunning { pgdata: at(), pids });
+        }
+        pidfile::remove_stale(pgdata).map_err(clean_up)?;
+        let path = pgdata.join(LOG);
+        let log = open_log(&path).map_err(|source| StartError::Log { path, source })?;
+        let program = postgres.program("postgres");
+        let spawn = |source| StartError::Spawn {
+            program: program.clone(),
+            source,
+        };
+        let mut command = command(&program, pgdata, options);
+        command.stdout(log.try_clone().map_err(spawn)?).stderr(log);
+        let mut child = reaper::spawn(&mut command).map_err(spawn)?;
+        let pid = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .unwrap_or_default();
+        // Nobody has waited for the child yet: its number is still its own.
+        let pidfd = processes::open(pid).map_err(spawn)?;
+        let (tell, exit) = watch::channel(None);
+        tokio::spawn(async move {
+            let exit = child.wait().await.map_or(Exit::Unknown, Exit::from_status);
+            tracing::info!(pid, ?exit, "Postgres ended");
+            let _ = tell.send(Some(exit));
+        });
+        tracing::info!(pid, pgdata = %pgdata.display(), port = options.port, "Postgres started");
+        Ok(Self {
+            shared: Arc::new(Shared {
+                pid,
+                pgdata: at(),
+                pidfd,
+                exit,
+            }),
+        })
     }
 
     /// Takes the postmaster that runs on `pgdata`, if one does: a later keeper's way to the server
@@ -238,112 +222,183 @@ impl Postmaster {
     ///
     /// # Errors
     /// [`AdoptError`].
-    pub async fn adopt(_pgdata: &Path) -> Result<Option<Self>, AdoptError> {
-        todo!()
+    pub async fn adopt(pgdata: &Path) -> Result<Option<Self>, AdoptError> {
+        let path = pgdata.join("postmaster.pid");
+        let file = PidFile::read(pgdata).map_err(|source| AdoptError::PidFile { path, source })?;
+        let Some(file) = file else {
+            return Ok(None);
+        };
+        let pid = file.pid.saturating_abs();
+        // The pidfd first: what is looked at afterwards is what it names, or has ended.
+        let Ok(pidfd) = processes::open(pid) else {
+            return Ok(None);
+        };
+        let Some(stat) = processes::stat(pid) else {
+            return Ok(None);
+        };
+        if stat.is_dead() {
+            if !reaper::has_owner(pid) {
+                reap_own(&pidfd);
+            }
+            return Ok(None);
+        }
+        match runs_on(pid, pgdata) {
+            Ok(true) if file.pid < 0 => {
+                return Err(AdoptError::SingleUser {
+                    pid,
+                    pgdata: pgdata.to_owned(),
+                });
+            }
+            Ok(true) if is_postmaster(pid, stat.parent, pgdata) => {}
+            Ok(_) => return Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(AdoptError::Look { pid, source }),
+        }
+        let look = |source| AdoptError::Look { pid, source };
+        let watched = AsyncFd::with_interest(pidfd.try_clone().map_err(look)?, Interest::READABLE)
+            .map_err(look)?;
+        let (tell, exit) = watch::channel(None);
+        let ours = reaper::take(pid);
+        tokio::spawn(async move {
+            let _ = watched.readable().await;
+            let status = ours.then(|| reap_own(watched.get_ref())).flatten();
+            let exit = status.unwrap_or(Exit::Unknown);
+            tracing::info!(pid, ?exit, "Postgres ended");
+            let _ = tell.send(Some(exit));
+        });
+        tracing::info!(pid, pgdata = %pgdata.display(), "Postgres adopted");
+        Ok(Some(Self {
+            shared: Arc::new(Shared {
+                pid,
+                pgdata: pgdata.to_owned(),
+                pidfd,
+                exit,
+            }),
+        }))
     }
 
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> i32 {
-        self.pid
+        self.shared.pid
     }
 
     /// Its data directory.
     #[must_use]
     pub fn pgdata(&self) -> &Path {
-        &self.pgdata
+        &self.shared.pgdata
     }
 
     /// How it ended; `None` while it runs. Costs nothing.
     #[must_use]
     pub fn try_exit(&self) -> Option<Exit> {
-        todo!()
+        *self.shared.exit.borrow()
     }
 
     /// Waits until it has ended; any number of callers may wait. Cancel-safe.
     pub async fn exited(&self) -> Exit {
-        todo!()
+        let mut exit = self.shared.exit.clone();
+        // The sender goes without a word only together with the runtime.
+        exit.wait_for(Option::is_some)
+            .await
+            .map_or(Exit::Unknown, |e| e.unwrap_or(Exit::Unknown))
     }
 
     /// Tells it to stop, and returns at once.
-    pub fn stop(&self, _mode: StopMode) {
-        todo!()
+    pub fn stop(&self, mode: StopMode) {
+        self.signal(match mode {
+            StopMode::Smart => Signal::TERM,
+            StopMode::Fast => Signal::INT,
+            StopMode::Immediate => Signal::QUIT,
+        });
     }
 
     /// Tells it to stop and waits; `None` when it still runs after `limit`: the caller escalates.
-    pub async fn stop_and_wait(&self, _mode: StopMode, _limit: Duration) -> Option<Exit> {
-        todo!()
+    pub async fn stop_and_wait(&self, mode: StopMode, limit: Duration) -> Option<Exit> {
+        self.stop(mode);
+        tokio::time::timeout(limit, self.exited()).await.ok()
     }
 
     /// Sends SIGHUP: it reads its configuration again.
     pub fn reload(&self) {
-        todo!()
+        self.signal(Signal::HUP);
     }
 
-    /// Waits until it is [`Phase::Ready`] or [`Phase::Standby`], however long recovery takes, as
-    /// long as something moves within each `stall`. `on_progress` hears of recovery, at most once a
-    /// second. Cancel-safe.
-    ///
-    /// # Errors
-    /// [`ReadyError`]; the server is left as it is.
-    pub async fn wait_ready(
-        &self,
-        _stall: Duration,
-        _on_progress: impl FnMut(&Recovery) + Send,
-    ) -> Result<Phase, ReadyError> {
-        todo!()
+    fn signal(&self, signal: Signal) {
+        // The only error that a pidfd of our own account's process gives: it has ended.
+        if let Err(error) = rustix::process::pidfd_send_signal(&self.shared.pidfd, signal) {
+            tracing::debug!(pid = self.pid(), ?signal, %error, "not signalled");
+        }
     }
 }
 
-/// The processes of a cluster: everybody who runs `postgres` in that directory. Zombies are dead.
-///
-/// # Errors
-/// When `/proc` cannot be read.
-pub fn processes(_pgdata: &Path) -> std::io::Result<Vec<i32>> {
-    todo!()
+impl Exit {
+    fn from_status(status: std::process::ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Code(code),
+            (None, Some(signal)) => Self::Signal(signal),
+            (None, None) => Self::Unknown,
+        }
+    }
 }
 
-/// Ends every process of a cluster and waits until they are gone: SIGQUIT, then SIGKILL after
-/// `grace`. The postmaster too, if it still runs. After this nothing can be acknowledged any more
-/// (`safety.md` §4.3), a stale `postmaster.pid` is removed, and a start cannot meet leftovers.
-/// Answers how many it ended.
-///
-/// # Errors
-/// [`EndError`].
-pub async fn end_cluster(_pgdata: &Path, _grace: Duration) -> Result<usize, EndError> {
-    todo!()
+fn command(program: &Path, pgdata: &Path, options: &StartOptions) -> Command {
+    let mut command = Command::new(program);
+    command
+        .arg("-D")
+        .arg(pgdata)
+        .arg("-p")
+        .arg(options.port.to_string());
+    command.arg("-h").arg(&options.listen_addresses);
+    if let Some(directory) = &options.socket_directory {
+        command.arg("-k").arg(directory);
+    }
+    for (name, value) in &options.settings {
+        command.arg("-c").arg(format!("{name}={value}"));
+    }
+    command
+        .stdin(Stdio::null())
+        // Ctrl-C in the terminal is for the keeper: it stops Postgres in its own way.
+        .process_group(0)
+        // Ours, or the keeper's with systemd: not the server's.
+        .env_remove("PGAPPNAME")
+        .env_remove("NOTIFY_SOCKET");
+    command
 }
 
-/// Why a setting is not known.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingError {
-    /// `postgres -C` did not run to its end.
-    #[error("cannot ask `postgres -C {name}`")]
-    Run {
-        /// The setting.
-        name: String,
-        /// Why.
-        #[source]
-        source: crate::command::CommandError,
-    },
-    /// The configuration has an error, or there is no such setting.
-    #[error("`postgres -C {name}` fails: {reason}")]
-    Refused {
-        /// The setting.
-        name: String,
-        /// What it said.
-        reason: String,
-    },
+/// A file, never a pipe: Postgres outlives the keeper, and must not die or block of it.
+fn open_log(path: &Path) -> io::Result<File> {
+    let full = std::fs::metadata(path).is_ok_and(|m| m.len() > LOG_BYTES);
+    if full {
+        std::fs::rename(path, path.with_extension("log.1"))?;
+    }
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
 }
 
-/// The value of a setting that a stopped server would start with (`postgres -C`). 15 ms.
-///
-/// # Errors
-/// [`SettingError`].
-pub async fn effective_setting(
-    _postgres: &Installation,
-    _pgdata: &Path,
-    _name: &str,
-) -> Result<String, SettingError> {
-    todo!()
+fn runs_on(pid: i32, pgdata: &Path) -> io::Result<bool> {
+    processes::is_postgres_in(pid, processes::Identity::of(pgdata)?)
+}
+
+/// Whether a `postgres` of this cluster is its postmaster: not the child of one, and not a program
+/// run that happens to have the number of a stale file (`--single`, `-C NAME`, `--boot`).
+fn is_postmaster(pid: i32, parent: i32, pgdata: &Path) -> bool {
+    let title = processes::title(pid);
+    let mut words = title.split_whitespace().skip(1);
+    let other = |word: &str| matches!(word, "--single" | "--boot" | "--check" | "-C");
+    !runs_on(parent, pgdata).unwrap_or(false) && !words.any(other)
+}
+
+/// Reaps it if it is our child: of this process before it executed itself anew.
+fn reap_own(pidfd: &OwnedFd) -> Option<Exit> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    let status = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options).ok()??;
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Some(Exit::Code(code)),
+        (None, Some(signal)) => Some(Exit::Signal(signal)),
+        (None, None) => Some(Exit::Unknown),
+    }
 }

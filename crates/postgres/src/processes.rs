@@ -77,6 +77,13 @@ pub(crate) fn lives(pid: i32) -> bool {
     stat(pid).is_some_and(|s| !s.is_dead())
 }
 
+/// Bytes it has read, from disk or not; 0 when that is not shown.
+pub(crate) fn bytes_read(pid: i32) -> u64 {
+    let text = fs::read_to_string(proc(pid, "io")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("rchar: "));
+    line.and_then(|n| n.trim().parse().ok()).unwrap_or_default()
+}
+
 /// What it shows as its title (`postgres: checkpointer`).
 pub(crate) fn title(pid: i32) -> String {
     let bytes = fs::read(proc(pid, "cmdline")).unwrap_or_default();
@@ -130,6 +137,12 @@ impl Identity {
 pub(crate) fn open(pid: i32) -> io::Result<OwnedFd> {
     let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?)
+}
+
+/// Whether this process is of that cluster, and lives.
+pub(crate) fn of_cluster_is(pid: i32, pgdata: &Path) -> bool {
+    let here = Identity::of(pgdata).and_then(|directory| is_postgres_in(pid, directory));
+    here.unwrap_or(false) && lives(pid)
 }
 
 /// The living processes that run `postgres` in this directory. None when there is no directory.

@@ -44,6 +44,17 @@ pub fn spawn(command: &mut Command) -> io::Result<Child> {
     Ok(child)
 }
 
+/// Whether a child's exit status belongs to somebody.
+pub(crate) fn has_owner(pid: i32) -> bool {
+    owned().contains(&pid)
+}
+
+/// Takes a child that this process started before it executed itself anew; `false` when it has an
+/// owner already.
+pub(crate) fn take(pid: i32) -> bool {
+    owned().insert(pid)
+}
+
 /// Reaps orphans for ever when this process is PID 1; returns at once otherwise. Children that were
 /// started through [`spawn`] are left to their owners. Run it once, as a task.
 ///

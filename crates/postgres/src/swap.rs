@@ -2,39 +2,26 @@
 //!
 //! Owns the second directory, the swap and its marker. It must never delete the old copy before the
 //! new one is whole and in place, and must be able to go on after a crash between any two steps.
+//!
+//! ```text
+//!   PGDATA can be renamed                       PGDATA is a mount point (or its parent not ours)
+//!   PARENT/NAME.pgaf-swap       marker          PGDATA/pgaf_swap       marker
+//!   WANTED/pgaf_staging/data    new copy        PGDATA/pgaf_staging/data
+//!   PARENT/NAME.pgaf-old-TAG    old copy        PGDATA/pgaf_outgoing/…
+//!
+//!   mark → old aside → new in place → delete old → unmark
+//! ```
+
+mod entries;
+mod external;
+mod rename;
+mod staging;
 
 use std::path::{Path, PathBuf};
 
-use crate::durable::DurableError;
+pub use staging::{StageError, Staging};
 
-/// The second directory, in which a new copy is made: empty, and on PGDATA's filesystem.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Staging {
-    pgdata: PathBuf,
-    path: PathBuf,
-}
-
-/// Why there is no second directory.
-#[derive(Debug, thiserror::Error)]
-pub enum StageError {
-    /// It is on another filesystem than PGDATA, from where nothing can be swapped in.
-    #[error("`{directory}` is on another filesystem than `{pgdata}`", directory = directory.display(), pgdata = pgdata.display())]
-    OtherFilesystem {
-        /// The directory asked for.
-        directory: PathBuf,
-        /// The data directory.
-        pgdata: PathBuf,
-    },
-    /// It holds something that is not ours.
-    #[error("`{directory}` is not empty, and not a copy of ours", directory = directory.display())]
-    Foreign {
-        /// The directory.
-        directory: PathBuf,
-    },
-    /// It cannot be made.
-    #[error(transparent)]
-    Durable(#[from] DurableError),
-}
+use crate::durable::{DurableError, failed};
 
 /// Why a swap did not complete; [`resume`] goes on from there.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +32,14 @@ pub enum SwapError {
     /// The marker cannot be read, or says something else.
     #[error("cannot read the swap marker `{path}`", path = .0.display())]
     Marker(PathBuf),
+    /// Neither the new copy nor the old one is where the marker says.
+    #[error("neither `{new}` nor `{old}` is there", new = new.display(), old = old.display())]
+    Lost {
+        /// The new copy.
+        new: PathBuf,
+        /// The old one.
+        old: PathBuf,
+    },
     /// A step cannot be made.
     #[error(transparent)]
     Durable(#[from] DurableError),
@@ -64,55 +59,44 @@ pub enum Resumed {
     Undone,
 }
 
+/// Says of each step whether to stop before it: what a crash at that instant does. For tests.
+pub type Failpoint<'a> = &'a mut dyn FnMut(&'static str) -> bool;
+
+/// Asks the failpoint.
+fn step(
+    failpoint: &mut dyn FnMut(&'static str) -> bool,
+    name: &'static str,
+) -> Result<(), SwapError> {
+    if failpoint(name) {
+        Err(SwapError::Failpoint(name))
+    } else {
+        Ok(())
+    }
+}
+
 impl Staging {
-    /// Prepares the second directory for `pgdata`, empty: what an interrupted attempt left there is
-    /// removed. `wanted` (the setting `replication.backup_directory`) is used when PGDATA can be
-    /// renamed; when PGDATA is a mount point, or its parent is not ours to write, the directory is
-    /// made inside PGDATA instead.
-    ///
-    /// # Errors
-    /// [`StageError`].
-    pub fn prepare(_pgdata: &Path, _wanted: &Path) -> Result<Self, StageError> {
-        todo!()
-    }
-
-    /// Where the new copy is made.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The data directory it is for.
-    #[must_use]
-    pub fn pgdata(&self) -> &Path {
-        &self.pgdata
-    }
-
-    /// Copies files or folders of the old copy (relative paths) over the new one's: what belongs to
-    /// the node and not to the data, such as `server.key`. Those that the old copy lacks are
-    /// removed from the new one.
-    ///
-    /// # Errors
-    /// [`DurableError`].
-    pub fn carry_over(&self, _names: &[&str]) -> Result<(), DurableError> {
-        todo!()
-    }
-
-    /// Removes the second directory and all that is in it.
-    ///
-    /// # Errors
-    /// [`DurableError`].
-    pub fn discard(self) -> Result<(), DurableError> {
-        todo!()
-    }
-
     /// Makes the new copy PGDATA and deletes the old one. Postgres must be down, and the copy be
     /// durable. Blocks; after an error, or a crash, [`resume`] completes it.
     ///
     /// # Errors
     /// [`SwapError`].
     pub fn swap_in(self) -> Result<(), SwapError> {
-        todo!()
+        self.swap_in_until(&mut |_| false)
+    }
+
+    /// As [`Self::swap_in`], with a failpoint.
+    ///
+    /// # Errors
+    /// [`SwapError`].
+    pub fn swap_in_until(self, failpoint: Failpoint<'_>) -> Result<(), SwapError> {
+        if !is_complete(self.path()) {
+            return Err(SwapError::Incomplete(self.path().to_owned()));
+        }
+        if self.is_inside() {
+            entries::swap(&self, failpoint)
+        } else {
+            rename::swap(&self, failpoint)
+        }
     }
 }
 
@@ -121,6 +105,63 @@ impl Staging {
 ///
 /// # Errors
 /// [`SwapError`].
-pub fn resume(_pgdata: &Path) -> Result<Resumed, SwapError> {
-    todo!()
+pub fn resume(pgdata: &Path) -> Result<Resumed, SwapError> {
+    resume_until(pgdata, &mut |_| false)
 }
+
+/// As [`resume`], with a failpoint.
+///
+/// # Errors
+/// [`SwapError`].
+pub fn resume_until(pgdata: &Path, failpoint: Failpoint<'_>) -> Result<Resumed, SwapError> {
+    let pgdata = resolve(pgdata);
+    match rename::resume(&pgdata, failpoint)? {
+        Resumed::Nothing => entries::resume(&pgdata, failpoint),
+        done => Ok(done),
+    }
+}
+
+/// Whether nothing but what is ours (or `lost+found`) is in `pgdata`, or it does not exist.
+pub(crate) fn is_vacant(pgdata: &Path) -> Result<bool, DurableError> {
+    match std::fs::metadata(pgdata) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(failed("look at", pgdata)(e)),
+        Ok(_) => Ok(names(pgdata)?.iter().all(|name| entries::is_ours(name))),
+    }
+}
+
+/// A directory beside PGDATA for a new copy of it.
+pub(crate) fn beside(pgdata: &Path) -> PathBuf {
+    staging::sibling(&resolve(pgdata), ".pgaf-new")
+}
+
+/// Whether a directory holds what no cluster is without; says nothing of the rest.
+fn is_complete(directory: &Path) -> bool {
+    ["PG_VERSION", "global/pg_control"].iter().all(|name| {
+        std::fs::metadata(directory.join(name)).is_ok_and(|m| m.is_file() && m.len() > 0)
+    })
+}
+
+/// Follows PGDATA when it is a symbolic link, also while its target is away.
+fn resolve(pgdata: &Path) -> PathBuf {
+    let mut path = pgdata.to_owned();
+    // As many links as the kernel follows (ELOOP).
+    for _ in 0..40 {
+        match std::fs::read_link(&path) {
+            Ok(target) => path = crate::durable::parent(&path).join(target),
+            Err(_) => break,
+        }
+    }
+    path
+}
+
+/// The names in a folder.
+fn names(directory: &Path) -> Result<Vec<std::ffi::OsString>, DurableError> {
+    let entries = std::fs::read_dir(directory).map_err(failed("list", directory))?;
+    entries
+        .map(|e| e.map(|e| e.file_name()).map_err(failed("list", directory)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

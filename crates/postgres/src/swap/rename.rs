@@ -1,0 +1,93 @@
+//! The swap of a PGDATA that can be renamed.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::external::External;
+use super::staging::{self, Staging, sibling};
+use super::{Failpoint, Resumed, SwapError, step};
+use crate::durable::{self, parent};
+
+/// What a swap that is under way is about. Its place says for which PGDATA.
+#[derive(Debug, Serialize, Deserialize)]
+struct Marker {
+    /// The new copy.
+    new: PathBuf,
+    /// The folder around it, removed at the end.
+    folder: PathBuf,
+    /// Where the old copy waits until it is deleted.
+    old: PathBuf,
+    /// What of it is elsewhere.
+    external: External,
+}
+
+fn marker_path(pgdata: &Path) -> PathBuf {
+    sibling(pgdata, ".pgaf-swap")
+}
+
+pub(super) fn swap(staging: &Staging, failpoint: Failpoint<'_>) -> Result<(), SwapError> {
+    let pgdata = staging.pgdata();
+    step(failpoint, "mark")?;
+    let marker = Marker {
+        new: staging.path().to_owned(),
+        folder: staging.folder().to_owned(),
+        // Never the name of something that is there.
+        old: sibling(pgdata, &format!(".pgaf-old-{}", staging.tag())),
+        external: External::of(pgdata, staging.path()),
+    };
+    let text = serde_json::to_vec(&marker).map_err(|_| SwapError::Marker(marker_path(pgdata)))?;
+    durable::write_file(&marker_path(pgdata), &text, 0o600)?;
+    go_on(pgdata, &marker, failpoint).map(|_| ())
+}
+
+pub(super) fn resume(pgdata: &Path, failpoint: Failpoint<'_>) -> Result<Resumed, SwapError> {
+    let path = marker_path(pgdata);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Resumed::Nothing),
+        Err(_) => return Err(SwapError::Marker(path)),
+    };
+    let marker = serde_json::from_slice(&text).map_err(|_| SwapError::Marker(path))?;
+    go_on(pgdata, &marker, failpoint)
+}
+
+/// Does what is left to do; what is where says what that is.
+fn go_on(pgdata: &Path, marker: &Marker, failpoint: Failpoint<'_>) -> Result<Resumed, SwapError> {
+    let there = |path: &Path| path.symlink_metadata().is_ok();
+    let mut outcome = Resumed::Finished;
+    if there(&marker.new) {
+        if there(pgdata) {
+            step(failpoint, "old aside")?;
+            durable::rename(pgdata, &marker.old)?;
+        }
+        step(failpoint, "new in place")?;
+        durable::rename(&marker.new, pgdata)?;
+    } else if !there(pgdata) {
+        // Somebody removed the new copy while we were away.
+        if !there(&marker.old) {
+            return Err(SwapError::Lost {
+                new: marker.new.clone(),
+                old: marker.old.clone(),
+            });
+        }
+        step(failpoint, "old back")?;
+        durable::rename(&marker.old, pgdata)?;
+        outcome = Resumed::Undone;
+    } else if !there(&marker.old) && !there(parent(&marker.new)) {
+        tracing::debug!("the swap was complete but for its marker");
+    }
+    if outcome == Resumed::Finished {
+        step(failpoint, "delete old")?;
+        durable::remove_tree(&marker.old)?;
+        step(failpoint, "delete external")?;
+        marker.external.remove()?;
+    }
+    step(failpoint, "delete folder")?;
+    staging::remove_folder(&marker.folder, false)?;
+    step(failpoint, "unmark")?;
+    durable::remove_file(&marker_path(pgdata))?;
+    Ok(outcome)
+}
