@@ -7,6 +7,7 @@
 //! Read first: [`cluster::Cluster`] (a monitor and its nodes), [`writer::Writers`] (the record of what was
 //! acknowledged), [`scenario`] (a story run on them).
 
+mod bench;
 mod cluster;
 mod command;
 mod console;
@@ -16,6 +17,7 @@ mod interrupt;
 mod machine;
 mod network;
 mod process;
+mod quiet;
 mod scenario;
 mod sql;
 mod tally;
@@ -75,10 +77,21 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
+    /// An idle pair beside busy loops and a slow disk: no failover may happen
+    Quiet(quiet::Quiet),
+    /// Figures, measured from outside
+    #[command(subcommand)]
+    Bench(Bench),
     /// Random faults on simulated formations (comes with the next issue)
     Sim,
     /// Model checking of the deciding half (comes with the next issue)
     Model,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Write outage, lost writes, healing, memory and idle CPU, per fault
+    Failover(bench::Failover),
 }
 
 fn main() -> ExitCode {
@@ -100,6 +113,8 @@ fn run(task: Task) -> Result<()> {
         Task::Verify => verify::run(),
         Task::Fix => verify::fix(),
         Task::Scenario { name, bin, keep } => scenario::command(&name, bin.as_deref(), keep),
+        Task::Quiet(quiet) => quiet::run(&quiet),
+        Task::Bench(Bench::Failover(bench)) => bench::failover(&bench),
         Task::Sim | Task::Model => {
             bail!(
                 "the simulator and the model checker come with the next issue; there is nothing to run yet"
