@@ -2,30 +2,39 @@
 //!
 //! Owns what the keeper asks of and tells its own Postgres once it runs. It must never start or
 //! stop a process, never decide, and never wait without a deadline. Every operation may be
-//! repeated; each says how it knows that it is done.
+//! repeated; each says how it knows that it is done. All sessions here run with
+//! `synchronous_commit = local`: no keeper waits for a standby.
 //!
 //! Read [`Server`], [`Observation`] and [`Confirmation`] first.
 
 mod confirm;
-mod end;
+mod holders;
+mod limit;
+mod load;
 mod objects;
 mod observe;
 mod promote;
 mod receive;
+mod senders;
+mod session;
 mod slots;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_postgres::types::{FromSql, Type};
+
 pub use confirm::{Confirmation, NotYet};
+pub use load::Override;
 pub use objects::{Extension, Objects};
 pub use observe::{Effective, Limits, Observation, Receiver, WalSender};
 pub use promote::Promoted;
 pub use receive::{Holding, Stopped};
-pub use slots::SlotChanges;
+pub use slots::{HOLD_PREFIX, SlotChanges};
 
 use crate::client::{ConnectError, QueryError};
-use crate::conf::{ConfError, Enforced};
+use crate::conf::ConfError;
 use crate::conninfo::Conninfo;
 
 /// A `timestamptz` as Postgres sends it: microseconds since 2000-01-01 on that server's clock.
@@ -33,11 +42,28 @@ use crate::conninfo::Conninfo;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PgTime(pub i64);
 
-/// The local Postgres. Cheap to clone: clones share the session.
+impl<'a> FromSql<'a> for PgTime {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(i64::from_be_bytes(raw.try_into()?)))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TIMESTAMPTZ
+    }
+}
+
+/// The local Postgres. Cheap to clone: clones share the session, and requests of several tasks
+/// run one after another on it.
 #[derive(Debug, Clone)]
 pub struct Server {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     conninfo: Conninfo,
     pgdata: PathBuf,
+    session: tokio::sync::Mutex<Option<Arc<session::Session>>>,
 }
 
 /// Why an operation on the local Postgres has no outcome.
@@ -73,7 +99,7 @@ pub enum ServerError {
     Overridden {
         /// The setting.
         setting: String,
-        /// Its effective value.
+        /// Its effective value; `****` for `primary_conninfo`.
         value: String,
         /// File, or other source.
         place: String,
@@ -87,149 +113,39 @@ impl Server {
     /// A handle; connects on first use. `conninfo` names a local superuser.
     #[must_use]
     pub fn new(conninfo: Conninfo, pgdata: PathBuf) -> Self {
-        Self { conninfo, pgdata }
+        let session = tokio::sync::Mutex::new(None);
+        Self {
+            inner: Arc::new(Inner {
+                conninfo,
+                pgdata,
+                session,
+            }),
+        }
     }
 
-    /// Looks at everything the keeper reports, in one prepared query (cheap: for each heartbeat).
+    /// The data directory whose configuration is written.
+    #[must_use]
+    pub fn pgdata(&self) -> &Path {
+        &self.inner.pgdata
+    }
+
+    /// The connection string.
+    #[must_use]
+    pub fn conninfo(&self) -> &Conninfo {
+        &self.inner.conninfo
+    }
+
+    /// Runs a checkpoint. Done when the statement returns.
     ///
     /// # Errors
     /// [`ServerError`].
-    pub async fn observe(&self, _deadline: Duration) -> Result<Observation, ServerError> {
-        std::future::ready(todo!()).await
-    }
-
-    /// Turns waiting for synchronous replication on (`safety.md` §2.1): nobody's name first, a
-    /// probe seen to wait, then the real names, confirmed. `enforced` is the file as it should be,
-    /// with the real names in `names`. Takes waiting back to `''` when no probe can be made to wait.
-    ///
-    /// # Errors
-    /// [`ServerError`].
-    pub async fn turn_waiting_on(
-        &self,
-        _enforced: &Enforced,
-        _deadline: Duration,
-    ) -> Result<Confirmation, ServerError> {
-        std::future::ready(todo!()).await
-    }
-
-    /// Loads `enforced.names` and sees them in force (`safety.md` §2.2). Repeat it until it
-    /// confirms; a repetition loads nothing that is loaded already.
-    ///
-    /// # Errors
-    /// [`ServerError`].
-    pub async fn confirm_names(
-        &self,
-        _enforced: &Enforced,
-        _deadline: Duration,
-    ) -> Result<Confirmation, ServerError> {
-        std::future::ready(todo!()).await
-    }
-
-    /// Loads `''` (`safety.md` §2.3); frees waiting commits.
-    ///
-    /// # Errors
-    /// [`ServerError`].
-    pub async fn load_empty_names(
-        &self,
-        _enforced: &Enforced,
-        _deadline: Duration,
-    ) -> Result<Confirmation, ServerError> {
-        std::future::ready(todo!()).await
-    }
-
-    /// Ends the walsenders of one `application_name` and waits until they are gone; answers how
-    /// many there were.
-    ///
-    /// # Errors
-    /// [`ServerError`].
-    pub async fn end_walsender(
-        &self,
-        _application_name: &str,
-        _deadline: Duration,
-    ) -> Result<usize, ServerError> {
-        std::future::ready(todo!()).await
-    }
-
-    /// Makes our slots exactly `wanted` plus `hold`, without losing WAL in between.
-    ///
-    /// # Errors
-    /// [`ServerError`].
-    pub async fn ensure_slots(
-        &self,
-        _wanted: &[String],
-        _hold: &[String],
-        _deadline: Duration,
-    ) -> Result<SlotChanges, ServerError> {
-        std::future::ready(todo!()).await
-    }
-
-    /// Writes `enforced` (whose upstream is gone), reloads, and sees that no WAL can arrive any
-    /// more (`safety.md` §4.2); answers the position received.
-    ///
-    /// # Errors
-    /// [`ServerError`].
-    pub async fn stop_receiving(
-        &self,
-        _enforced: &Enforced,
-        _deadline: Duration,
-    ) -> Result<Stopped, ServerError> {
-        std::future::ready(todo!()).await
-    }
-
-    /// Writes `enforced`, reloads, and waits until a fresh session has loaded it.
-    ///
-    /// # Errors
-    /// [`ServerError`].
-    pub async fn load(&self, _enforced: &Enforced, _deadline: Duration) -> Result<(), ServerError> {
-        std::future::ready(todo!()).await
-    }
-
-    /// Waits until everything received is replayed, ending sessions that hold it up.
-    ///
-    /// # Errors
-    /// [`ServerError`].
-    pub async fn await_replay(&self, _deadline: Duration) -> Result<Holding, ServerError> {
-        std::future::ready(todo!()).await
-    }
-
-    /// Promotes, and waits until the server accepts writes. A server that is promoted already
-    /// answers at once.
-    ///
-    /// # Errors
-    /// [`ServerError`].
-    pub async fn promote(&self, _deadline: Duration) -> Result<Promoted, ServerError> {
-        std::future::ready(todo!()).await
-    }
-
-    /// Runs a checkpoint.
-    ///
-    /// # Errors
-    /// [`ServerError`].
-    pub async fn checkpoint(&self, _deadline: Duration) -> Result<(), ServerError> {
-        std::future::ready(todo!()).await
-    }
-
-    /// Creates the roles, the database and the extension that are missing, and keeps what is
-    /// there. Waits for no standby.
-    ///
-    /// # Errors
-    /// [`ServerError`].
-    pub async fn ensure_objects(
-        &self,
-        _objects: &Objects,
-        _deadline: Duration,
-    ) -> Result<(), ServerError> {
-        std::future::ready(todo!()).await
-    }
-
-    /// Resets what `ALTER SYSTEM` holds for settings of ours; answers their names.
-    ///
-    /// # Errors
-    /// [`ServerError`].
-    pub async fn reset_auto_entries(
-        &self,
-        _deadline: Duration,
-    ) -> Result<Vec<String>, ServerError> {
-        std::future::ready(todo!()).await
+    pub async fn checkpoint(&self, deadline: Duration) -> Result<(), ServerError> {
+        let limit = limit::Limit::new("run a checkpoint", deadline);
+        // A session of its own: a long checkpoint must not hold up the heartbeat's.
+        let client = self.fresh(&limit).await?;
+        client
+            .batch("CHECKPOINT", limit.left())
+            .await
+            .map_err(limit.failed())
     }
 }

@@ -3,8 +3,39 @@
 use std::time::Duration;
 
 use pgaf_protocol::{Lsn, TimelineId};
+use tokio_postgres::Row;
+use tokio_postgres::types::PgLsn;
 
-use super::PgTime;
+use super::limit::Limit;
+use super::session::Session;
+use super::{PgTime, Server, ServerError};
+
+/// One row for each walsender, or one with NULLs; the first columns repeat.
+///
+/// Functions instead of views: `pg_stat_replication` joins every session's activity and
+/// `pg_settings` computes every setting. A standby's timeline is that of its receiver; without one
+/// that of the last restart point or of the minimum recovery point, whichever is higher (only then
+/// is the control file read). The sub-select is evaluated once, so that a promotion in between
+/// cannot make a function of primaries run on a standby.
+pub(super) const SQL: &str = "\
+SELECT m.r, pg_catalog.pg_postmaster_start_time(), pg_catalog.pg_conf_load_time(),
+       current_setting('synchronous_standby_names'),
+       CASE WHEN NOT m.r THEN pg_catalog.pg_current_wal_flush_lsn() END,
+       CASE WHEN m.r THEN pg_catalog.pg_last_wal_receive_lsn() END,
+       CASE WHEN m.r THEN pg_catalog.pg_last_wal_replay_lsn() END,
+       CASE WHEN NOT m.r
+            THEN ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8
+            ELSE coalesce(w.received_tli,
+                          (SELECT greatest(c.timeline_id, r.min_recovery_end_timeline)
+                             FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r))::int8
+       END,
+       w.status, w.sender_host, w.sender_port, w.slot_name,
+       (extract(epoch FROM pg_catalog.clock_timestamp() - w.last_msg_receipt_time) * 1000)::float8,
+       s.pid, a.application_name, s.state, s.flush_lsn, s.replay_lsn, s.reply_time, s.sync_state
+  FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS m
+  LEFT JOIN LATERAL pg_catalog.pg_stat_get_wal_receiver() AS w ON m.r
+  LEFT JOIN LATERAL pg_catalog.pg_stat_get_wal_senders() AS s ON true
+  LEFT JOIN LATERAL pg_catalog.pg_stat_get_activity(s.pid) AS a ON s.pid IS NOT NULL";
 
 /// A setting as it is in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,4 +127,97 @@ pub struct Observation {
     pub system_identifier: u64,
     /// `server_version_num`.
     pub version_num: i32,
+}
+
+/// Postgres' type for ours.
+pub(super) fn lsn(value: PgLsn) -> Lsn {
+    Lsn(u64::from(value))
+}
+
+impl Server {
+    /// Looks at everything the keeper reports, in one prepared query (cheap: for each heartbeat).
+    ///
+    /// Measured on Postgres 15, one standby: see `docs/verification.md`.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn observe(&self, deadline: Duration) -> Result<Observation, ServerError> {
+        let limit = Limit::new("observe the local Postgres", deadline);
+        let session = self.session(&limit).await?;
+        let rows = session
+            .client
+            .query_prepared(&session.observe, &[], limit.left())
+            .await
+            .map_err(limit.failed())?;
+        let first = rows.first().ok_or_else(|| limit.timed_out("no row"))?;
+        let in_recovery: bool = first.get(0);
+        let flushed: Option<Lsn> = first.get::<_, Option<PgLsn>>(4).map(lsn);
+        let received: Option<Lsn> = first.get::<_, Option<PgLsn>>(5).map(lsn);
+        let replayed: Option<Lsn> = first.get::<_, Option<PgLsn>>(6).map(lsn);
+        let timeline: Option<i64> = first.get(7);
+        let conf_loaded: PgTime = first.get(2);
+        Ok(Observation {
+            in_recovery,
+            timeline: TimelineId(timeline.and_then(|t| u32::try_from(t).ok()).unwrap_or(0)),
+            postmaster_start: first.get(1),
+            conf_loaded,
+            lsn: flushed.max(received).max(replayed).unwrap_or_default(),
+            received,
+            replayed,
+            receiver: receiver(first),
+            senders: rows.iter().filter_map(sender).collect(),
+            limits: session.limits,
+            names: names_in_force(&session, conf_loaded, first.get(3), &limit).await?,
+            system_identifier: session.system_identifier,
+            version_num: session.version_num,
+        })
+    }
+}
+
+fn receiver(row: &Row) -> Option<Receiver> {
+    let status: Option<String> = row.get(8);
+    let age_ms: Option<f64> = row.get(12);
+    Some(Receiver {
+        status: status?,
+        host: row.get(9),
+        port: row.get(10),
+        slot: row.get(11),
+        last_message_age: age_ms.map(|ms| Duration::from_secs_f64(ms.max(0.0) / 1000.0)),
+    })
+}
+
+fn sender(row: &Row) -> Option<WalSender> {
+    let pid: Option<i32> = row.get(13);
+    let text = |column: usize| row.get::<_, Option<String>>(column).unwrap_or_default();
+    Some(WalSender {
+        pid: pid?,
+        application_name: text(14),
+        state: text(15),
+        flushed: row.get::<_, Option<PgLsn>>(16).map(lsn),
+        replayed: row.get::<_, Option<PgLsn>>(17).map(lsn),
+        reply_time: row.get(18),
+        sync_state: text(19),
+    })
+}
+
+/// The value as this session has it, with its source, looked up once for each load.
+async fn names_in_force(
+    session: &Session,
+    loaded: PgTime,
+    value: String,
+    limit: &Limit,
+) -> Result<Effective, ServerError> {
+    let known = session.names.lock().ok().and_then(|held| held.clone());
+    if let Some((at, effective)) = known
+        && at == loaded
+        && effective.value == value
+    {
+        return Ok(effective);
+    }
+    let effective =
+        super::load::effective(&session.client, "synchronous_standby_names", limit).await?;
+    if let Ok(mut held) = session.names.lock() {
+        *held = Some((loaded, effective.clone()));
+    }
+    Ok(effective)
 }

@@ -1,1 +1,0 @@
-//! Ending sessions.
