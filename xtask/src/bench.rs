@@ -42,6 +42,19 @@ pub(crate) struct Failover {
     pub(crate) write: bool,
 }
 
+impl Default for Failover {
+    fn default() -> Self {
+        Self {
+            nodes: 2,
+            repeat: 1,
+            scenario: Vec::new(),
+            idle: 10,
+            compare: false,
+            write: false,
+        }
+    }
+}
+
 /// Runs the bench.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ mod cluster;
 mod command;
 mod console;
 mod demo;
+mod docs;
 mod host;
 mod interrupt;
 mod machine;
@@ -82,6 +83,8 @@ enum Task {
     /// Figures, measured from outside
     #[command(subcommand)]
     Bench(Bench),
+    /// Make the pages of docs/reference anew from the code
+    Docs,
     /// Random faults on simulated formations (comes with the next issue)
     Sim,
     /// Model checking of the deciding half (comes with the next issue)
@@ -115,6 +118,7 @@ fn run(task: Task) -> Result<()> {
         Task::Scenario { name, bin, keep } => scenario::command(&name, bin.as_deref(), keep),
         Task::Quiet(quiet) => quiet::run(&quiet),
         Task::Bench(Bench::Failover(bench)) => bench::failover(&bench),
+        Task::Docs => docs::run(),
         Task::Sim | Task::Model => {
             bail!(
                 "the simulator and the model checker come with the next issue; there is nothing to run yet"

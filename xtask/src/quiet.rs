@@ -24,11 +24,11 @@ use crate::{machine, process, scenario, wait};
 /// How often the states are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What one write of the disk's load is: large enough to keep a disk busy, small enough to be many.
-const BLOCK: usize = 64 * 1024;
+/// What one write of the disk's load is, in bytes: a page of Postgres.
+const BLOCK: usize = 8 * 1024;
 
 /// The disk's load starts over after this many blocks, so that it needs 64 MB at most.
-const BLOCKS: u64 = 1024;
+const BLOCKS: u64 = 8 * 1024;
 
 /// How a quiet run is set up.
 #[derive(Debug, Clone, clap::Args)]
@@ -42,6 +42,16 @@ pub(crate) struct Quiet {
     /// The folder of another `pg_autoctl` to run
     #[arg(long, value_name = "DIR")]
     pub(crate) bin: Option<std::path::PathBuf>,
+}
+
+impl Default for Quiet {
+    fn default() -> Self {
+        Self {
+            minutes: 10,
+            busy: 8,
+            bin: None,
+        }
+    }
 }
 
 /// Runs it.

@@ -5,7 +5,10 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::tally::Tally;
-use crate::{command, console, machine, scenario, workspace};
+use crate::{bench, command, console, machine, quiet, scenario, workspace};
+
+/// A test that is a command of its own.
+type LongTest = (&'static str, fn() -> Result<()>);
 
 /// Runs the tests. The last line of the output is `N passed, N failed, N skipped`.
 ///
@@ -45,8 +48,25 @@ fn parts(long: bool, all: &mut Tally) -> Result<()> {
     } else {
         scenario::run_all(all)?;
     }
+    let long_tests: [LongTest; 2] = [
+        ("cargo xtask bench failover", || {
+            bench::failover(&bench::Failover::default())
+        }),
+        ("cargo xtask quiet", || quiet::run(&quiet::Quiet::default())),
+    ];
     if long {
-        all.skip(1, "the long tests", "there are none yet");
+        for (name, test) in long_tests {
+            console::heading(name);
+            let start = Instant::now();
+            let result = test();
+            all.record(name, start.elapsed(), &result);
+        }
+    } else {
+        all.skip(
+            long_tests.len(),
+            "bench and quiet run",
+            "they take longer: `cargo xtask test --long`",
+        );
     }
     Ok(())
 }

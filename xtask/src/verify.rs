@@ -22,6 +22,7 @@ const CHECKS: &[Check] = &[
     ("dependency edges and no_std allow-list", edges::check),
     ("licences of all dependencies", licences::check),
     ("docs/verification.md names what exists", evidence::check),
+    ("docs/reference is fresh", crate::docs::stale),
     ("protocol and fsm build alone", build_alone),
     ("lints (cargo clippy, all targets)", lints),
     ("documentation, private items included", documentation),
