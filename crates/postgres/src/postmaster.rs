@@ -20,8 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Signal, WaitId, WaitIdOptions};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::process::Command;
 use tokio::sync::watch;
 
@@ -255,8 +253,7 @@ impl Postmaster {
             Err(source) => return Err(AdoptError::Look { pid, source }),
         }
         let look = |source| AdoptError::Look { pid, source };
-        let watched = AsyncFd::with_interest(pidfd.try_clone().map_err(look)?, Interest::READABLE)
-            .map_err(look)?;
+        let watched = processes::watch(pidfd.try_clone().map_err(look)?).map_err(look)?;
         let (tell, exit) = watch::channel(None);
         let ours = reaper::take(pid);
         tokio::spawn(async move {

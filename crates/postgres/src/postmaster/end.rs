@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
@@ -128,7 +127,7 @@ fn victims(pgdata: &Path) -> io::Result<Vec<Victim>> {
             continue;
         }
         let logger = processes::title(*pid).ends_with("logger");
-        let handle = AsyncFd::with_interest(handle, Interest::READABLE)?;
+        let handle = processes::watch(handle)?;
         victims.push(Victim {
             pid: *pid,
             handle,

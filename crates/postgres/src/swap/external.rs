@@ -64,10 +64,15 @@ pub(super) fn list(folder: &Path, paths: &[PathBuf]) -> Result<(), DurableError>
     durable::write_file(&folder.join(LIST), &text, 0o600)
 }
 
+/// Reads that list.
+pub(super) fn listed(folder: &Path) -> Vec<PathBuf> {
+    let text = fs::read(folder.join(LIST)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
 /// Removes what an interrupted attempt in `folder` made elsewhere.
 pub(super) fn remove_listed(folder: &Path) -> Result<(), DurableError> {
-    let text = fs::read(folder.join(LIST)).unwrap_or_default();
-    let paths: Vec<PathBuf> = serde_json::from_slice(&text).unwrap_or_default();
+    let paths = listed(folder);
     let ours = |p: &&PathBuf| {
         p.file_name()
             .and_then(OsStr::to_str)
@@ -101,7 +106,7 @@ impl External {
 
     /// Removes what Postgres had made there, and the folders themselves when they are then empty.
     pub(super) fn remove(&self) -> Result<(), DurableError> {
-        for path in &self.wal {
+        if let Some(path) = &self.wal {
             remove_matching(path, is_wal)?;
         }
         // `PG_15_202209061`; nothing can match without a version.

@@ -114,6 +114,14 @@ impl Staging {
         external::list(&self.folder, &wal.chain(spaces).collect::<Vec<_>>())
     }
 
+    /// The folders that [`Self::note_external`] noted and that are there.
+    pub(crate) fn external_directories(&self) -> Result<Vec<PathBuf>, DurableError> {
+        Ok(external::listed(&self.folder)
+            .into_iter()
+            .filter(|path| path.is_dir())
+            .collect())
+    }
+
     /// Copies files or folders of the old copy (relative paths) over the new one's: what belongs to
     /// the node and not to the data, such as `server.key`. Those that the old copy lacks are
     /// removed from the new one.
