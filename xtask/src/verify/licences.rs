@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use crate::workspace;
 
-/// Permissive licences, by their SPDX names.
+/// Permissive licences, by their SPDX names. MPL-2.0 asks only for the source of its own, unmodified, files.
 const ALLOWED: &[&str] = &[
     "0BSD",
     "Apache-2.0",
@@ -17,6 +17,7 @@ const ALLOWED: &[&str] = &[
     "ISC",
     "MIT",
     "MIT-0",
+    "MPL-2.0",
     "PostgreSQL",
     "Unicode-3.0",
     "Unlicense",

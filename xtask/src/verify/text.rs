@@ -15,8 +15,6 @@ const UNFINISHED: &[(&str, &str, &str)] = &[
     ("tod", "o!(", "unfinished code does not land"),
     ("unimplem", "ented!(", "unfinished code does not land"),
     ("db", "g!(", "left over from debugging"),
-    ("#[allo", "w(", "use #[expect(…, reason = \"…\")]"),
-    ("#![allo", "w(", "use #![expect(…, reason = \"…\")]"),
     ("TO", "DO", "the only form is TODO-correctness(#123)"),
     ("FIX", "ME", "the only form is TODO-correctness(#123)"),
 ];
