@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::console;
 
+/// What a test prints that leaves itself out, before the reason.
+const LEFT_OUT: &str = "SKIPPED: ";
+
 /// How many tests ended how.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -72,6 +75,23 @@ impl Tally {
         Some(tally)
     }
 
+    /// Counts as skipped the tests that passed by leaving themselves out, loudly. They print
+    /// [`LEFT_OUT`] and the reason; `junit` is nextest's report, which holds what each test printed.
+    pub(crate) fn leave_out(&mut self, junit: &str) {
+        for case in junit.split("<testcase ").skip(1) {
+            let name = case
+                .split("name=\"")
+                .nth(1)
+                .and_then(|rest| rest.split('"').next());
+            let Some((_, said)) = case.split_once(LEFT_OUT) else {
+                continue;
+            };
+            let reason = said.lines().next().unwrap_or_default();
+            self.passed = self.passed.saturating_sub(1);
+            self.skip(1, name.unwrap_or("a test"), reason.trim());
+        }
+    }
+
     /// Adds up the result lines of `cargo test`; none when there is not one.
     pub(crate) fn of_cargo_test(output: &str) -> Option<Self> {
         let mut tally = None;
@@ -136,6 +156,27 @@ mod tests {
             noise\ntest result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s";
         assert_eq!(Tally::of_cargo_test(output), tally(4, 2, 1));
         assert_eq!(Tally::of_cargo_test("error"), None);
+    }
+
+    #[test]
+    fn tests_that_leave_themselves_out_are_skipped() {
+        let mut all = Tally {
+            passed: 3,
+            failed: 0,
+            skipped: 0,
+        };
+        all.leave_out(
+            "<testcase name=\"a\" classname=\"x\"><system-err>SKIPPED: no Postgres\nmore</system-err></testcase>\n\
+             <testcase name=\"b\"><system-err>fine</system-err></testcase><testcase name=\"c\"/>",
+        );
+        assert_eq!(
+            all,
+            Tally {
+                passed: 2,
+                failed: 0,
+                skipped: 1
+            }
+        );
     }
 
     #[test]

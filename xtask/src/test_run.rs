@@ -73,12 +73,22 @@ fn parts(long: bool, all: &mut Tally) -> Result<()> {
 
 fn cargo_tests() -> Result<Tally> {
     let nextest = machine::find_program("cargo-nextest").is_some();
+    let profile = if std::env::var_os("CI").is_some() {
+        "ci"
+    } else {
+        "default"
+    };
     let mut cargo = workspace::cargo();
     if nextest {
-        cargo.args(["nextest", "run", "--workspace", "--no-tests", "pass"]);
-        if std::env::var_os("CI").is_some() {
-            cargo.args(["--profile", "ci"]);
-        }
+        cargo.args([
+            "nextest",
+            "run",
+            "--workspace",
+            "--no-tests",
+            "pass",
+            "--profile",
+            profile,
+        ]);
     } else {
         console::note(
             "cargo-nextest is not installed: `cargo test` runs the tests, one crate after the other",
@@ -91,7 +101,16 @@ fn cargo_tests() -> Result<Tally> {
     } else {
         Tally::of_cargo_test(&output)
     };
-    let tally = tally.context("the tests did not run")?;
+    let mut tally = tally.context("the tests did not run")?;
+    if nextest {
+        let report = workspace::target()?
+            .join("nextest")
+            .join(profile)
+            .join("junit.xml");
+        let report = std::fs::read_to_string(&report)
+            .with_context(|| format!("cannot read `{}`", report.display()))?;
+        tally.leave_out(&report);
+    }
     if !status.success() && tally.failed == 0 {
         bail!("the test run ended with {status}, though no test failed");
     }

@@ -60,6 +60,15 @@ pub(crate) fn build_pg_autoctl(release: bool) -> Result<PathBuf> {
         .join("pg_autoctl"))
 }
 
+/// Where cargo puts what it builds.
+///
+/// # Errors
+/// When cargo does not say.
+pub(crate) fn target() -> Result<PathBuf> {
+    let target = metadata()?["target_directory"].as_str().map(PathBuf::from);
+    target.context("cargo metadata names no target_directory")
+}
+
 /// The tracked files of the checkout, relative to its top. A fresh clone holds exactly these.
 ///
 /// # Errors
