@@ -1,6 +1,6 @@
 //! What a monitor must be told to start: values only, nothing is read from disk here.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::sql::AuthMethod;
 
@@ -51,7 +51,7 @@ pub enum Tls {
 }
 
 /// The store's file name in the monitor's directory.
-const STORE_FILE: &str = "pgaf_monitor.db";
+pub(crate) const STORE_FILE: &str = "pgaf_monitor.db";
 
 impl MonitorConfig {
     /// A configuration with the defaults of `create monitor`: all addresses, trust, no TLS.
@@ -72,11 +72,6 @@ impl MonitorConfig {
 
     /// Where the store is. A directory without it is not a monitor's.
     pub fn store_file(&self) -> PathBuf {
-        store_file(&self.pgdata)
+        self.pgdata.join(STORE_FILE)
     }
-}
-
-/// Where the store of the monitor directory `pgdata` is.
-pub(crate) fn store_file(pgdata: &Path) -> PathBuf {
-    pgdata.join(STORE_FILE)
 }

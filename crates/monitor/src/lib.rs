@@ -14,11 +14,17 @@
 //! Read first: [`MonitorConfig`], [`run`], [`sql::Backend`].
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may panic"))]
 
+mod actor;
+mod backend;
+mod clock;
 mod config;
 mod create;
+mod listen;
 mod run;
 pub mod sql;
 
 pub use config::{MonitorConfig, Tls};
 pub use create::{CreateError, Created, create};
+pub use actor::LoadError;
+pub use listen::ListenError;
 pub use run::{Running, StartError, run, start};

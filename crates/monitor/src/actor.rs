@@ -1,0 +1,433 @@
+//! The one task that owns the monitor's state: it folds what comes in, lets `pgaf_fsm` decide,
+//! makes the outcome durable, and only then tells anybody.
+//!
+//! ```text
+//!   inputs ─► take ─► settle ─► batch ─► store.commit ─┬─ yes ─► answers, goals, notifications
+//!   (many)    (State, Turn: no IO)                     └─ no ──► undo; heartbeats still answered
+//! ```
+
+mod announce;
+mod answer;
+mod input;
+mod keeper;
+mod memory;
+mod operations;
+mod probes;
+mod rows;
+mod state;
+mod turn;
+
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgaf_fsm::group::operate;
+use pgaf_protocol::{NodeId, NodeState, Peer, Time};
+use pgaf_store::{Batch, Store, StoreError};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::sql::{Channel, Hub, ScramVerifier, SqlError, codes};
+
+pub(crate) use input::{Handle, Input, channel};
+use memory::Key;
+pub use memory::LoadError;
+pub(crate) use memory::{Memory, Password};
+use probes::Probes;
+pub(crate) use rows::event as event_row;
+pub(crate) use state::State;
+use turn::{Owed, Turn};
+
+/// Inputs that are taken in one turn at most, before what follows from them is stored. Chosen.
+const TURN: usize = 512;
+/// The longest sleep in milliseconds: a late end of it shows that the monitor itself was away.
+const TICK_MS: u64 = 1000;
+/// A sleep that ends this late, in milliseconds, means that the monitor was paused. Chosen.
+const AWAY_MS: u64 = 1000;
+/// Seconds between two log lines about a disk that takes no writes. Chosen.
+const DISK_LINE_EVERY: Duration = Duration::from_secs(60);
+
+/// The actor.
+pub(crate) struct Actor {
+    pub(crate) state: State,
+    store: Arc<dyn Store>,
+    hub: Hub,
+    probes: Probes,
+    look_number: u64,
+    /// When the witnesses of a suspect were last asked.
+    asked: BTreeMap<NodeId, Time>,
+    disk_line: Option<Time>,
+}
+
+impl Actor {
+    pub(crate) fn new(
+        state: State,
+        store: Arc<dyn Store>,
+        hub: Hub,
+        handle: Handle,
+        probing: bool,
+    ) -> Self {
+        Self {
+            state,
+            store,
+            hub,
+            probes: Probes::new(handle, probing),
+            look_number: 0,
+            asked: BTreeMap::new(),
+            disk_line: None,
+        }
+    }
+
+    /// Works until `stop`; then every waiting caller learns that the monitor shuts down.
+    pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, stop: CancellationToken) {
+        let all: BTreeSet<Key> = self.state.memory.keys().into_iter().collect();
+        let mut first = Turn::new(clock::now(), clock::wall());
+        first.dirty = all;
+        let mut wake = self.turn(first).await;
+        loop {
+            let asleep = wake.since(clock::now());
+            let input = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                input = inputs.recv() => match input {
+                    Some(input) => Some(input),
+                    None => break,
+                },
+                () = tokio::time::sleep(asleep) => None,
+            };
+            let now = clock::now();
+            if now > wake.plus(clock::ms(AWAY_MS)) {
+                tracing::warn!(
+                    late_ms = u64::try_from(now.since(wake).as_millis()).unwrap_or(u64::MAX),
+                    "the monitor was away: it listens before it judges silence"
+                );
+                self.state.was_away(now);
+            }
+            let mut turn = Turn::new(now, clock::wall());
+            let mut next = input;
+            for _ in 0..TURN {
+                let Some(input) = next else { break };
+                self.take(&mut turn, input);
+                next = inputs.try_recv().ok();
+            }
+            let due = self.state.deadlines.iter().filter(|(_, at)| **at <= now);
+            turn.dirty.extend(due.map(|(key, _)| key.clone()));
+            wake = self.turn(turn).await;
+        }
+    }
+
+    /// Takes one input; what follows from it is left to the end of the turn.
+    fn take(&mut self, turn: &mut Turn, input: Input) {
+        match input {
+            Input::Report {
+                report,
+                session,
+                at,
+                reply,
+            } => self.state.take_report(turn, report, session, at, reply),
+            Input::Register {
+                registration,
+                reply,
+            } => self.state.take_registration(turn, &registration, reply),
+            Input::Operate { call, reply } => self.state.operate(turn, call, reply),
+            Input::Explain {
+                formation,
+                group,
+                reply,
+            } => turn.owed.push(Owed::Explained {
+                formation,
+                group,
+                reply,
+            }),
+            Input::Snapshot { reply } => turn.owed.push(Owed::Snapshot { reply }),
+            Input::Verifier { reply } => turn.owed.push(Owed::Verifier { reply }),
+            Input::SetPassword { verifier, reply } => {
+                turn.keep_all(&self.state.memory);
+                self.state.memory.password = verifier.map(|v| Password(v.to_text()));
+                turn.owed.push(Owed::PasswordSet { reply });
+            }
+            Input::SessionClosed { session, how, at } => {
+                if let Some(node) = self.state.session_closed(turn, session, how, at) {
+                    self.probes.look(node, self.probe_deadline());
+                }
+            }
+            Input::Probed { node, probe } => self.state.probed(turn, node, probe),
+            Input::ProbeClosed { node } => self.probes.look(node, self.probe_deadline()),
+            Input::Reload { file, reply } => {
+                self.state.file_settings = file;
+                let problems = self.state.apply_settings();
+                turn.dirty.extend(self.state.memory.keys());
+                drop(reply.send(problems));
+            }
+        }
+    }
+
+    fn probe_deadline(&self) -> Duration {
+        clock::ms(self.state.settings.probe_deadline_ms)
+    }
+
+    /// Ends a turn: decides, stores, tells. Answers when to wake up next.
+    async fn turn(&mut self, mut turn: Turn) -> Time {
+        for key in std::mem::take(&mut turn.dirty) {
+            self.state.settle(&mut turn, &key);
+        }
+        let batch = turn.batch(&self.state.memory);
+        if self.store_batch(&mut turn, batch).await {
+            self.tell(&turn);
+        }
+        self.answer(turn);
+        self.look()
+    }
+
+    /// Makes the turn durable; otherwise takes it back and refuses what rests on it.
+    async fn store_batch(&mut self, turn: &mut Turn, batch: Batch) -> bool {
+        if batch.is_empty() {
+            return true;
+        }
+        let (puts, deletes) = (batch.puts.clone(), batch.deletes.clone());
+        match self.store.commit(batch).await {
+            Ok(revision) => {
+                self.state.memory.written(&puts, &deletes, revision);
+                if self.state.disk.take().is_some() {
+                    tracing::info!("the monitor's store takes writes again");
+                }
+                self.disk_line = None;
+                true
+            }
+            Err(error) => {
+                turn.undo(&mut self.state.memory, &mut self.state.live);
+                self.state.apply_settings();
+                self.complain(turn.now, &error);
+                turn.refuse(&refused_by_store(&error));
+                if matches!(
+                    error,
+                    StoreError::Conflict { .. } | StoreError::Uncertain { .. }
+                ) {
+                    self.reload().await;
+                }
+                false
+            }
+        }
+    }
+
+    fn complain(&mut self, now: Time, error: &StoreError) {
+        let due = self
+            .disk_line
+            .is_none_or(|last| now.since(last) >= DISK_LINE_EVERY);
+        if due || self.state.disk.is_none() {
+            self.disk_line = Some(now);
+            tracing::error!(
+                %error,
+                "nothing can be stored: this monitor changes nothing, and goes on answering"
+            );
+        }
+        self.state.disk = Some(error.clone());
+    }
+
+    /// Reads everything again: the store is not what this actor thought.
+    async fn reload(&mut self) {
+        let lineage = self.state.memory.cluster.lineage;
+        let incarnation = self.state.memory.cluster.incarnation;
+        let loaded = self.store.load_all().await;
+        match loaded.map(|values| Memory::load(values, lineage)) {
+            Ok(Ok(memory)) if memory.cluster.incarnation == incarnation => {
+                self.state.memory = memory;
+                self.state.apply_settings();
+            }
+            Ok(Ok(_)) => tracing::error!("another monitor wrote to this one's store"),
+            Ok(Err(error)) => tracing::error!(%error, "the monitor's store cannot be read again"),
+            Err(error) => tracing::error!(%error, "the monitor's store cannot be read again"),
+        }
+    }
+
+    /// Tells what happened, and pushes goals to those whose goal changed.
+    fn tell(&mut self, turn: &Turn) {
+        for happening in &turn.happened {
+            happening.publish(&self.hub);
+        }
+        let answered: BTreeSet<NodeId> = turn
+            .owed
+            .iter()
+            .filter_map(|owed| match owed {
+                Owed::Goal { report, .. } => Some(report.node),
+                _ => None,
+            })
+            .collect();
+        let keys: Vec<Key> = match &turn.memory_before {
+            Some(_) => self.state.memory.keys(),
+            None => turn.before.keys().cloned().collect(),
+        };
+        for key in keys {
+            let Some((group, changed)) = turn.new_goals(&self.state.memory, &key) else {
+                continue;
+            };
+            for id in changed.into_iter().filter(|id| !answered.contains(id)) {
+                let (Some(handle), Some(node)) = (self.state.sessions.of(id), group.nodes.get(&id))
+                else {
+                    continue;
+                };
+                let answer = self.state.answering().to(group, node, None);
+                if let Ok(json) = keeper::to_json(&answer) {
+                    handle.push(Channel::Goal, json.into());
+                }
+            }
+        }
+    }
+
+    /// Answers what is owed, from the state as it is now durable.
+    fn answer(&mut self, turn: Turn) {
+        let mut snapshot = None;
+        for owed in turn.owed {
+            match owed {
+                Owed::Goal { key, report, reply } => {
+                    drop(reply.send(self.goal(&key, &report)));
+                }
+                Owed::Registered {
+                    key,
+                    mut done,
+                    reply,
+                } => {
+                    if let Some(group) = self.state.memory.group(&key)
+                        && let Some(node) = group.nodes.get(&done.node)
+                    {
+                        done.state = node.goal.state;
+                        done.term = group.term;
+                    }
+                    drop(reply.send(keeper::to_json(&done)));
+                }
+                Owed::Done { outcome, reply } => drop(reply.send(Ok(outcome))),
+                Owed::PasswordSet { reply } => drop(reply.send(Ok(()))),
+                Owed::Snapshot { reply } => {
+                    let state = &self.state;
+                    let snapshot = snapshot.get_or_insert_with(|| {
+                        Arc::new(rows::snapshot(
+                            &state.memory,
+                            &state.live,
+                            &state.seen,
+                            &state.settings,
+                        ))
+                    });
+                    drop(reply.send(Ok(Arc::clone(snapshot))));
+                }
+                Owed::Explained {
+                    formation,
+                    group,
+                    reply,
+                } => {
+                    let explained = self.state.explain(&formation, group, turn.now);
+                    drop(reply.send(explained.and_then(|e| keeper::to_json(&e))));
+                }
+                Owed::Verifier { reply } => {
+                    let password = self.state.memory.password.as_ref();
+                    drop(reply.send(Ok(password.and_then(|p| ScramVerifier::parse(&p.0)))));
+                }
+            }
+        }
+    }
+
+    fn goal(&self, key: &Key, report: &pgaf_protocol::Report) -> Result<String, SqlError> {
+        let answering = self.state.answering();
+        let group = self.state.memory.group(key);
+        let node = group.and_then(|g| g.nodes.get(&report.node));
+        let answer = match (group, node) {
+            (Some(group), Some(node)) => answering.to(group, node, Some(report)),
+            // It was removed with this very report.
+            _ => answering.dropped(report),
+        };
+        keeper::to_json(&answer)
+    }
+
+    /// Looks after probes and witnesses; answers when to wake up next.
+    fn look(&mut self) -> Time {
+        let now = clock::now();
+        let deadline = self.probe_deadline();
+        self.probes.watch(&self.watched(), deadline);
+        let mut wake = now.plus(clock::ms(TICK_MS));
+        let all: BTreeSet<NodeId> = self.state.suspects.values().flatten().copied().collect();
+        if let Some(next) = self.probes.look_again(&all, now, deadline) {
+            wake = wake.min(next);
+        }
+        self.asked.retain(|node, _| all.contains(node));
+        for node in &all {
+            let asked = self.asked.get(node);
+            let due = asked.map_or(now, |at| at.plus(clock::ms(probes::AGAIN_MS)));
+            if due <= now {
+                self.asked.insert(*node, now);
+                self.ask_witnesses(*node);
+            }
+        }
+        let deadlines = self.state.deadlines.values().min();
+        deadlines
+            .map_or(wake, |at| wake.min(*at))
+            .max(now.plus(clock::ms(1)))
+    }
+
+    /// Nodes whose Postgres is worth a session: those that have been told to run one.
+    fn watched(&self) -> BTreeMap<NodeId, probes::Address> {
+        let formations = self.state.memory.cluster.formations.values();
+        formations
+            .flat_map(|f| f.groups.values())
+            .flat_map(|g| g.nodes.values())
+            .filter(|n| {
+                n.copy.is_some()
+                    && !matches!(
+                        n.goal.state,
+                        NodeState::Init | NodeState::WaitStandby | NodeState::Dropped
+                    )
+            })
+            .map(|n| (n.id, (n.host.clone(), n.port)))
+            .collect()
+    }
+
+    /// Asks the other members of a suspect's group for a fresh look at it.
+    fn ask_witnesses(&mut self, suspect: NodeId) {
+        let found = operate::find(&self.state.memory.cluster, suspect);
+        let Some(group) = found.and_then(|key| self.state.memory.group(&key)) else {
+            return;
+        };
+        let Some(it) = group.nodes.get(&suspect) else {
+            return;
+        };
+        let peer: Peer = pgaf_fsm::group::peer(it);
+        self.look_number += 1;
+        for witness in group.nodes.values().filter(|n| n.id != suspect) {
+            let Some(handle) = self.state.sessions.of(witness.id) else {
+                continue;
+            };
+            let look = (self.look_number, peer.clone());
+            let answer = self.state.answering().look(group, witness, look);
+            if let Ok(json) = keeper::to_json(&answer) {
+                handle.push(Channel::Goal, json.into());
+            }
+        }
+    }
+}
+
+/// What a caller is told when the store refuses.
+fn refused_by_store(error: &StoreError) -> SqlError {
+    let code = match error {
+        StoreError::Full { .. } | StoreError::ReadOnly { .. } => "53100",
+        StoreError::Conflict { .. } | StoreError::Uncertain { .. } => "40001",
+        StoreError::Busy { .. } => "53000",
+        StoreError::Closed => codes::ADMIN_SHUTDOWN,
+        StoreError::Failed { .. } => "58030",
+    };
+    let hint = match error {
+        StoreError::Full { .. } => {
+            "Make space on the monitor's disk; reads and heartbeats are still answered."
+        }
+        StoreError::ReadOnly { .. } => {
+            "Make the monitor's directory writable; reads and heartbeats are still answered."
+        }
+        StoreError::Conflict { .. } | StoreError::Uncertain { .. } | StoreError::Busy { .. } => {
+            "Try again."
+        }
+        StoreError::Closed | StoreError::Failed { .. } => "See the monitor's log.",
+    };
+    SqlError::new(code, error.to_string()).with_hint(hint)
+}

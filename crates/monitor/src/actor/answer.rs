@@ -1,0 +1,77 @@
+//! What a keeper is told: its goal, and what it needs to work on it.
+
+use pgaf_fsm::group::{Group, Node, Phase, peer};
+use pgaf_protocol::{
+    Answer, Goal, KeeperSettings, Lease, NodeState, Order, PROTOCOL_VERSION, Peer, Report, Stamp,
+};
+
+use super::memory::Memory;
+
+/// Everything an answer is made of.
+pub(crate) struct Answering<'a> {
+    pub(crate) memory: &'a Memory,
+    pub(crate) settings: KeeperSettings,
+}
+
+impl Answering<'_> {
+    /// The answer to a report of `node`; a push when there is no report, then without a lease.
+    pub(crate) fn to(&self, group: &Group, node: &Node, report: Option<&Report>) -> Answer {
+        let others = group.nodes.values().filter(|n| n.id != node.id);
+        Answer {
+            peers: others.map(peer).collect(),
+            lease: report.and_then(|_| self.lease(group, node)),
+            ..self.with_goal(node.goal.clone())
+        }
+    }
+
+    /// A wish for a fresh look at a peer; pushed.
+    pub(crate) fn look(&self, group: &Group, node: &Node, look: (u64, Peer)) -> Answer {
+        Answer {
+            look: Some(look),
+            ..self.to(group, node, None)
+        }
+    }
+
+    /// The explicit word that a node was removed (`design.md` §5): nothing less than this makes a
+    /// keeper stop for good. Its stamp is above all that the keeper has seen.
+    pub(crate) fn dropped(&self, report: &Report) -> Answer {
+        self.with_goal(Goal {
+            stamp: Stamp {
+                term: report.seen.term,
+                sequence: report.seen.sequence.next(),
+            },
+            state: NodeState::Dropped,
+            order: Order::Drop,
+            rule: "removed".into(),
+        })
+    }
+
+    fn with_goal(&self, goal: Goal) -> Answer {
+        Answer {
+            protocol: PROTOCOL_VERSION,
+            lineage: self.memory.cluster.lineage,
+            incarnation: self.memory.cluster.incarnation,
+            goal,
+            lease: None,
+            peers: Vec::new(),
+            settings: self.settings,
+            look: None,
+        }
+    }
+
+    /// Only the primary of the present term has a lease, and only while nobody else is about to
+    /// become one.
+    fn lease(&self, group: &Group, node: &Node) -> Option<Lease> {
+        let leader = group.primary?;
+        let stays = match group.phase {
+            Phase::Steady | Phase::Preparing(_) => true,
+            Phase::Collecting(_) | Phase::Promoting { .. } => false,
+        };
+        let leads = leader.node == node.id
+            && leader.term == group.term
+            && matches!(node.goal.order, Order::Lead(_));
+        (stays && leads && group.doubted.is_none()).then_some(Lease {
+            duration_ms: u32::try_from(self.settings.lease_ms).unwrap_or(u32::MAX),
+        })
+    }
+}

@@ -1,0 +1,164 @@
+//! What our keepers send: reports and registrations, checked before they are believed.
+
+use pgaf_fsm::group::operate;
+use pgaf_protocol::{NodeId, PROTOCOL_VERSION, Registration, Report, Time};
+
+use super::input::Answering;
+use super::memory::Key;
+use super::operations::{NOT_IN_THIS_STATE, refusal};
+use super::state::State;
+use super::turn::{Owed, Turn};
+use crate::sql::{SessionHandle, SessionId, SqlError, codes};
+
+/// What a report turns out to be.
+enum Sender {
+    /// A node of this group.
+    Member(Key),
+    /// A node that was removed.
+    Dropped,
+}
+
+/// Refuses a keeper of another version by naming both.
+fn check_protocol(theirs: u32) -> Result<(), SqlError> {
+    if theirs == PROTOCOL_VERSION {
+        return Ok(());
+    }
+    Err(SqlError::new(
+        codes::FEATURE_NOT_SUPPORTED,
+        format!(
+            "this monitor speaks version {PROTOCOL_VERSION} of the keepers' protocol, the keeper speaks version {theirs}"
+        ),
+    )
+    .with_hint("Install the same release of pg_autoctl on the monitor and on every node."))
+}
+
+impl State {
+    /// A keeper reports.
+    pub(crate) fn take_report(
+        &mut self,
+        turn: &mut Turn,
+        report: Box<Report>,
+        session: (SessionId, SessionHandle),
+        at: Time,
+        reply: Answering<String>,
+    ) {
+        match self.sender(turn, &report) {
+            Err(error) => drop(reply.send(Err(error))),
+            Ok(Sender::Dropped) => {
+                let answer = self.answering().dropped(&report);
+                tracing::info!(node = %report.node, "a removed node reports: it is told to stop");
+                drop(reply.send(to_json(&answer)));
+            }
+            Ok(Sender::Member(key)) => {
+                if self.sessions.spoke(report.node, session) {
+                    tracing::info!(node = %report.node, "a keeper opened its session");
+                }
+                self.report(turn, &key, (*report).clone(), at);
+                turn.owed.push(Owed::Goal { key, report, reply });
+            }
+        }
+    }
+
+    /// Who sends this report, and whether it is for this monitor at all.
+    fn sender(&mut self, turn: &mut Turn, report: &Report) -> Result<Sender, SqlError> {
+        check_protocol(report.protocol)?;
+        self.check_lineage(report)?;
+        let node = report.node;
+        let key = (report.formation.clone(), report.group);
+        let is_there = |key: &Key| {
+            let group = self.memory.group(key);
+            group.is_some_and(|g| g.nodes.contains_key(&node))
+        };
+        if is_there(&key) {
+            return Ok(Sender::Member(key));
+        }
+        if let Some((formation, group)) = operate::find(&self.memory.cluster, node) {
+            return Err(SqlError::new(
+                "42P17",
+                format!(
+                    "node {node} is in group {group} of formation \"{formation}\", not in group {} of \"{}\"",
+                    report.group, report.formation
+                ),
+            )
+            .with_hint("Check pg_autoctl.formation and pg_autoctl.group in the node's configuration file."));
+        }
+        if self.memory.cluster.dropped.contains(&node) {
+            return Ok(Sender::Dropped);
+        }
+        self.continue_above(turn, node, report);
+        Err(
+            SqlError::new(codes::UNDEFINED_OBJECT, format!("couldn't find node with nodeid {node}"))
+                .with_hint("This monitor never had that node. If its store was lost, register the node again with: pg_autoctl create postgres"),
+        )
+    }
+
+    /// A keeper that pinned another store than this one, or an earlier life of it, is not ours:
+    /// its node id means nothing here.
+    fn check_lineage(&self, report: &Report) -> Result<(), SqlError> {
+        let ours = |lineage| {
+            lineage == self.memory.cluster.lineage || self.memory.past_lineages.contains(&lineage)
+        };
+        match report.lineage {
+            Some(theirs) if !ours(theirs) => Err(SqlError::new(
+                NOT_IN_THIS_STATE,
+                format!(
+                    "node {} belongs to another monitor (lineage {theirs}, this one is {})",
+                    report.node, self.memory.cluster.lineage
+                ),
+            )
+            .with_hint("Check pg_autoctl.monitor in the node's configuration file; if this monitor replaces a lost one, register the node again with: pg_autoctl create postgres")),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Node ids continue above all that were heard of, also when this store forgot some.
+    fn continue_above(&mut self, turn: &mut Turn, node: NodeId, report: &Report) {
+        if report.lineage.is_some() && node >= self.memory.cluster.next_node {
+            turn.keep_all(&self.memory);
+            self.memory.cluster.next_node = NodeId(node.0.saturating_add(1));
+        }
+    }
+
+    /// A keeper registers its node.
+    pub(crate) fn take_registration(
+        &mut self,
+        turn: &mut Turn,
+        wish: &Registration,
+        reply: Answering<String>,
+    ) {
+        if let Err(error) = check_protocol(wish.protocol) {
+            drop(reply.send(Err(error)));
+            return;
+        }
+        turn.keep_all(&self.memory);
+        let before = self.memory.cluster.clone();
+        match operate::register(&mut self.memory.cluster, wish) {
+            Err(refused) => {
+                self.memory.cluster = before;
+                drop(reply.send(Err(refusal(refused))));
+            }
+            Ok(done) => {
+                let key = (wish.formation.clone(), done.group);
+                if operate::find(&before, done.node).is_none() {
+                    tracing::info!(
+                        formation = %wish.formation, group = %done.group, node = %done.node,
+                        "Registering node {} \"{}\" ({}:{}) to formation \"{}\"",
+                        done.node, done.name, wish.host, wish.port, wish.formation
+                    );
+                }
+                turn.dirty.insert(key.clone());
+                turn.owed.push(Owed::Registered { key, done, reply });
+            }
+        }
+    }
+}
+
+/// Text for the wire.
+pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<String, SqlError> {
+    serde_json::to_string(value).map_err(|error| {
+        SqlError::new(
+            codes::INTERNAL,
+            format!("an answer cannot be written as JSON: {error}"),
+        )
+    })
+}

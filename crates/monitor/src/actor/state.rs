@@ -1,0 +1,332 @@
+//! Everything the actor knows, and how inputs change it. No IO happens here: what must be written
+//! or sent stands in the [`Turn`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use pgaf_fsm::group::{
+    FormationView, Group, Live, LiveGroup, Probe, ProbeOutcome, Session, decide, fold, restored,
+};
+use pgaf_protocol::{Explanation, KeeperSettings, NodeId, Report, Settings, Time, Waiting};
+use pgaf_store::StoreError;
+
+use super::announce::{self, find};
+use super::answer;
+use super::memory::{Key, Memory};
+use super::rows::Seen;
+use super::sessions::Sessions;
+use super::turn::Turn;
+use crate::sql::{Closed, SessionId, SqlError, codes};
+
+/// Looks at one group in a row, each on what the last one changed. It settles in a few; more than
+/// this is a fault in the rules, and the group is looked at again with the next input.
+const ROUNDS: usize = 24;
+
+/// The present state.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) memory: Memory,
+    pub(crate) live: BTreeMap<Key, LiveGroup>,
+    /// Since when this monitor listens: groups that appear later start from here.
+    pub(crate) listening_since: Time,
+    pub(crate) settings: Settings,
+    pub(crate) file_settings: Vec<(String, String)>,
+    pub(crate) sessions: Sessions,
+    pub(crate) seen: HashMap<NodeId, Seen>,
+    /// When to look at a group again though nothing comes in.
+    pub(crate) deadlines: BTreeMap<Key, Time>,
+    /// Nodes that need a closer look.
+    pub(crate) suspects: BTreeMap<Key, BTreeSet<NodeId>>,
+    /// Why nothing can be written at present.
+    pub(crate) disk: Option<StoreError>,
+}
+
+impl State {
+    pub(crate) fn new(memory: Memory, file_settings: Vec<(String, String)>, now: Time) -> Self {
+        let mut state = Self {
+            memory,
+            live: BTreeMap::new(),
+            listening_since: now,
+            settings: Settings::default(),
+            file_settings,
+            sessions: Sessions::default(),
+            seen: HashMap::new(),
+            deadlines: BTreeMap::new(),
+            suspects: BTreeMap::new(),
+            disk: None,
+        };
+        for problem in state.apply_settings() {
+            tracing::warn!("{problem}");
+        }
+        state
+    }
+
+    /// What every answer is made of.
+    pub(crate) fn answering(&self) -> answer::Answering<'_> {
+        answer::Answering {
+            memory: &self.memory,
+            settings: KeeperSettings::from(&self.settings),
+        }
+    }
+
+    /// Computes the settings in force: defaults, then the stored ones, then the file's. Answers
+    /// what is wrong with them.
+    pub(crate) fn apply_settings(&mut self) -> Vec<String> {
+        let mut settings = Settings::default();
+        let mut problems = Vec::new();
+        let stored = self.memory.settings.iter();
+        let stored = stored.map(|(name, value)| (name, value, "the store"));
+        let file = self.file_settings.iter();
+        let file = file.map(|(name, value)| (name, value, "the configuration file"));
+        for (name, value, source) in stored.chain(file) {
+            if let Err(error) = settings.set(name, value) {
+                problems.push(format!("a setting of {source} is ignored: {error}"));
+            }
+        }
+        self.settings = settings;
+        problems
+    }
+
+    /// The monitor itself was away: it listens again before it judges silence (`safety.md` §3).
+    pub(crate) fn was_away(&mut self, now: Time) {
+        self.listening_since = now;
+        for live in self.live.values_mut() {
+            live.listening_since = now;
+        }
+    }
+
+    /// What is known of a group while this monitor runs.
+    pub(crate) fn live_mut(&mut self, key: &Key) -> &mut LiveGroup {
+        let since = self.listening_since;
+        self.live.entry(key.clone()).or_insert_with(|| LiveGroup {
+            phase_since: since,
+            listening_since: since,
+            ..LiveGroup::default()
+        })
+    }
+
+    /// Notes that a group's phase began in this turn, when it is another one than `before`.
+    pub(crate) fn note_phase(&mut self, turn: &mut Turn, key: &Key, before: Option<&Group>) {
+        let phase = |group: &Group| std::mem::discriminant(&group.phase);
+        let new = self.memory.group(key).map(phase);
+        if new.is_some() && new != before.map(phase) {
+            turn.keep(key, &self.memory, self.live.get(key));
+            self.live_mut(key).phase_since = turn.now;
+        }
+    }
+
+    fn live_node(&mut self, key: &Key, node: NodeId) -> &mut Live {
+        self.live_mut(key).nodes.entry(node).or_default()
+    }
+
+    fn seen_mut(&mut self, node: NodeId, wall: i64) -> &mut Seen {
+        self.seen.entry(node).or_insert(Seen::nothing(wall))
+    }
+
+    /// Folds a report in; its node is in the group.
+    pub(crate) fn report(&mut self, turn: &mut Turn, key: &Key, report: Report, at: Time) {
+        let node = report.node;
+        let wall = turn.wall;
+        let seen = self.seen_mut(node, wall);
+        seen.report_time = wall;
+        if report.position.is_some() {
+            seen.wal_report_time = wall;
+        }
+        turn.keep(key, &self.memory, self.live.get(key));
+        let _ = self.live_mut(key);
+        let formation = self.memory.cluster.formations.get_mut(&key.0);
+        let group = formation.and_then(|f| f.groups.get_mut(&key.1));
+        let (Some(group), Some(live)) = (group, self.live.get_mut(key)) else {
+            return;
+        };
+        let phase = std::mem::discriminant(&group.phase);
+        let events = fold(group, live, report, at);
+        if std::mem::discriminant(&group.phase) != phase {
+            live.phase_since = turn.now;
+        }
+        let is_gone = !group.nodes.contains_key(&node);
+        if is_gone && !self.memory.cluster.dropped.contains(&node) {
+            turn.keep_all(&self.memory);
+            self.memory.cluster.dropped.insert(node);
+        }
+        self.happened(turn, key, events);
+        turn.dirty.insert(key.clone());
+    }
+
+    /// Looks at a group until nothing more follows.
+    pub(crate) fn settle(&mut self, turn: &mut Turn, key: &Key) {
+        if self.memory.group(key).is_none() {
+            self.forget(key);
+            return;
+        }
+        turn.keep(key, &self.memory, self.live.get(key));
+        let _ = self.live_mut(key);
+        for _ in 0..ROUNDS {
+            let Some(formation) = self.memory.cluster.formations.get_mut(&key.0) else {
+                return;
+            };
+            let view = FormationView::from(&*formation);
+            let (Some(group), Some(live)) =
+                (formation.groups.get_mut(&key.1), self.live.get_mut(key))
+            else {
+                return;
+            };
+            let decision = decide(&view, group, live, &self.settings, turn.now);
+            if decision.phase_changed {
+                live.phase_since = turn.now;
+            }
+            let again = decision.phase_changed || decision.group != *group;
+            *group = decision.group;
+            self.suspects.insert(key.clone(), decision.suspects);
+            match decision.deadline {
+                Some(at) => drop(self.deadlines.insert(key.clone(), at)),
+                None => drop(self.deadlines.remove(key)),
+            }
+            self.happened(turn, key, decision.events);
+            if !again {
+                return;
+            }
+        }
+        tracing::error!(formation = %key.0, group = %key.1, "decisions about a group do not settle");
+    }
+
+    fn forget(&mut self, key: &Key) {
+        self.live.remove(key);
+        self.deadlines.remove(key);
+        self.suspects.remove(key);
+    }
+
+    /// Notes events for the commit and for those who listen.
+    pub(crate) fn happened(
+        &mut self,
+        turn: &mut Turn,
+        key: &Key,
+        events: Vec<pgaf_fsm::group::Event>,
+    ) {
+        for event in events {
+            let before = turn.before.get(key).and_then(|(group, _)| group.as_ref());
+            let node = find(&[self.memory.group(key), before], event.node);
+            let seen = self.seen.get(&event.node);
+            let health = seen.map_or(-1, |s| s.health);
+            let live = self.live.get(key);
+            let happening = announce::happening(key, event, node, live, (health, turn.wall));
+            turn.happened.push(happening);
+            let wall = turn.wall;
+            let id = turn.happened.last().map(|h| h.record.node);
+            if let Some(id) = id {
+                self.seen_mut(id, wall).state_change_time = wall;
+            }
+        }
+    }
+
+    /// A keeper's session is over. Answers the node whose Postgres needs a look at once.
+    pub(crate) fn session_closed(
+        &mut self,
+        turn: &mut Turn,
+        session: SessionId,
+        how: Closed,
+        at: Time,
+    ) -> Option<NodeId> {
+        let node = self.sessions.closed(session)?;
+        let key = pgaf_fsm::group::operate::find(&self.memory.cluster, node)?;
+        self.live_node(&key, node).session = match how {
+            Closed::Terminated | Closed::Eof | Closed::Reset => Session::Closed { since: at },
+            // We ended it ourselves: that says nothing about the node.
+            Closed::Dropped | Closed::Shutdown => Session::Never,
+        };
+        tracing::info!(node = %node, ?how, "the session of a keeper is over");
+        turn.dirty.insert(key);
+        Some(node)
+    }
+
+    /// A connection attempt to a node's Postgres has ended.
+    pub(crate) fn probed(&mut self, turn: &mut Turn, node: NodeId, probe: Probe) {
+        let Some(key) = pgaf_fsm::group::operate::find(&self.memory.cluster, node) else {
+            return;
+        };
+        let health = match probe.outcome {
+            ProbeOutcome::Ok => 1,
+            ProbeOutcome::Refused | ProbeOutcome::TimedOut | ProbeOutcome::Failed => 0,
+        };
+        self.live_node(&key, node).probe = Some(probe);
+        let wall = turn.wall;
+        let seen = self.seen_mut(node, wall);
+        seen.health_time = wall;
+        if seen.health != health {
+            seen.health = health;
+            self.health_changed(turn, &key, node, health);
+        }
+        turn.dirty.insert(key);
+    }
+
+    fn health_changed(&mut self, turn: &mut Turn, key: &Key, id: NodeId, health: i32) {
+        let Some(node) = find(&[self.memory.group(key)], id) else {
+            return;
+        };
+        let mark = if health == 1 { "healthy" } else { "unhealthy" };
+        let event = pgaf_fsm::group::Event {
+            node: id,
+            group: key.1,
+            reported: node.reported,
+            goal: node.goal.state,
+            rule: format!("health.{mark}"),
+            description: format!(
+                "Node {id} \"{}\" ({}:{}) is marked as {mark} by the monitor",
+                node.name, node.host, node.port
+            ),
+        };
+        self.happened(turn, key, vec![event]);
+    }
+
+    /// Explains groups, and what stands in the monitor's own way.
+    pub(crate) fn explain(
+        &self,
+        formation: &str,
+        group: Option<i32>,
+        now: Time,
+    ) -> Result<Vec<Explanation>, SqlError> {
+        let wanted = self.memory.cluster.formations.get(&formation.into());
+        let Some(wanted) = wanted else {
+            return Err(SqlError::new(
+                codes::INVALID_PARAMETER,
+                format!("unknown formation \"{formation}\""),
+            )
+            .with_hint("List formations with: pg_autoctl show uri"));
+        };
+        let view = FormationView::from(wanted);
+        let nobody = LiveGroup::default();
+        let mut explanations = Vec::new();
+        for it in wanted.groups.values() {
+            if group.is_some_and(|g| g != it.id.0) {
+                continue;
+            }
+            let live = self
+                .live
+                .get(&(it.formation.clone(), it.id))
+                .unwrap_or(&nobody);
+            let mut explanation = pgaf_fsm::group::explain(&view, it, live, &self.settings, now);
+            if let Some(error) = &self.disk {
+                explanation.waiting.insert(0, disk_trouble(error));
+            }
+            explanations.push(explanation);
+        }
+        Ok(explanations)
+    }
+
+    /// Voids the memory of every group: the store may be older than the nodes (`safety.md` §8).
+    pub(crate) fn void(&mut self) {
+        for formation in self.memory.cluster.formations.values_mut() {
+            for group in formation.groups.values_mut() {
+                restored(group);
+            }
+        }
+    }
+}
+
+fn disk_trouble(error: &StoreError) -> Waiting {
+    Waiting {
+        id: "monitor-disk".into(),
+        nodes: Vec::new(),
+        why: format!("{error}: this monitor changes nothing until it can write again"),
+        way_out: Some("make space on the monitor's disk, or make it writable".into()),
+    }
+}
