@@ -1,16 +1,36 @@
 //! Listening: accepts connections, counts them, and starts a session for each.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Duration, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::auth::AuthMethod;
-use super::backend::Backend;
+use super::backend::{Backend, Peer, SessionId, SessionInfo};
+use super::connection::{Connection, Stream};
+use super::engine::Engine;
+use super::error::{SqlError, codes};
 use super::limits::Limits;
+use super::notify::SessionHandle;
+use super::session::{Session, Shared, shutting_down};
+use super::startup::{Admitted, NoSession, authenticate, negotiate};
+use super::wire;
+
+/// What `server_version` says: drivers parse the number, people read the rest.
+const SERVER_VERSION: &str = concat!("15.0 (pgaf ", env!("CARGO_PKG_VERSION"), ")");
+/// Clients beyond the limit that are told so at once; the others are just closed. Chosen.
+const REFUSALS: usize = 64;
+/// Time to tell a client that there is no room. Chosen.
+const REFUSAL_TIME: Duration = Duration::from_secs(2);
+/// Pause after a failed accept (no descriptors left, as a rule). Chosen.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// TLS of the endpoint.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct TlsConfig {
     /// Certificates and key, as rustls wants them.
     pub rustls: Arc<rustls::ServerConfig>,
@@ -19,7 +39,7 @@ pub struct TlsConfig {
 }
 
 /// What the endpoint needs to know.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct EndpointConfig {
     /// How clients authenticate.
     pub auth: AuthMethod,
@@ -35,12 +55,22 @@ pub struct EndpointConfig {
 }
 
 /// Where the endpoint listens.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Listeners {
     /// TCP sockets, already bound.
     pub tcp: Vec<TcpListener>,
     /// Unix sockets, already bound.
     pub unix: Vec<UnixListener>,
+}
+
+struct Endpoint {
+    config: EndpointConfig,
+    shared: Arc<Shared>,
+    next_session: AtomicU64,
+    connections: Arc<Semaphore>,
+    unauthenticated: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    tasks: TaskTracker,
 }
 
 /// Serves until `shutdown` is cancelled; then tells every client (57P01) and returns when all
@@ -51,6 +81,195 @@ pub async fn serve(
     backend: Arc<dyn Backend>,
     shutdown: CancellationToken,
 ) {
-    let _ = (listeners, config, backend);
+    let limits = config.limits.clone();
+    let version = &config.extension_version;
+    let engine = Engine::new(
+        Arc::clone(&backend),
+        limits.clone(),
+        version,
+        SERVER_VERSION,
+    );
+    let shared = Shared {
+        backend,
+        engine,
+        limits: limits.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let endpoint = Arc::new(Endpoint {
+        config,
+        shared: Arc::new(shared),
+        next_session: AtomicU64::new(1),
+        connections: Arc::new(Semaphore::new(limits.connections)),
+        unauthenticated: Arc::new(Semaphore::new(limits.unauthenticated_connections)),
+        refusals: Arc::new(Semaphore::new(REFUSALS)),
+        tasks: TaskTracker::new(),
+    });
+    let accepting = TaskTracker::new();
+    for listener in listeners.tcp {
+        accepting.spawn(accept_tcp(Arc::clone(&endpoint), listener));
+    }
+    for listener in listeners.unix {
+        accepting.spawn(accept_unix(Arc::clone(&endpoint), listener));
+    }
     shutdown.cancelled().await;
+    accepting.close();
+    accepting.wait().await;
+    endpoint.tasks.close();
+    endpoint.tasks.wait().await;
+}
+
+async fn accept_tcp(endpoint: Arc<Endpoint>, listener: TcpListener) {
+    let shutdown = endpoint.shared.shutdown.clone();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                // Small messages each way: waiting to fill packets costs a failover.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "cannot set TCP_NODELAY");
+                }
+                endpoint.admit(Box::new(stream), Peer::Tcp(address));
+            }
+            Err(error) => accept_failed(&error).await,
+        }
+    }
+}
+
+async fn accept_unix(endpoint: Arc<Endpoint>, listener: UnixListener) {
+    let shutdown = endpoint.shared.shutdown.clone();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => endpoint.admit(Box::new(stream), Peer::Unix),
+            Err(error) => accept_failed(&error).await,
+        }
+    }
+}
+
+async fn accept_failed(error: &std::io::Error) {
+    tracing::warn!(%error, "cannot accept a connection");
+    sleep(ACCEPT_PAUSE).await;
+}
+
+impl Endpoint {
+    /// Starts a task for a new connection, or refuses it.
+    fn admit(self: &Arc<Self>, stream: Box<dyn Stream>, peer: Peer) {
+        let room = Arc::clone(&self.connections)
+            .try_acquire_owned()
+            .and_then(|all| Ok((all, Arc::clone(&self.unauthenticated).try_acquire_owned()?)));
+        let endpoint = Arc::clone(self);
+        match room {
+            Ok((all, early)) => {
+                self.tasks
+                    .spawn(endpoint.connection(stream, peer, all, early));
+            }
+            Err(_) => {
+                tracing::warn!(%peer, "too many connections");
+                if let Ok(slot) = Arc::clone(&self.refusals).try_acquire_owned() {
+                    self.tasks.spawn(endpoint.refuse(stream, slot));
+                }
+            }
+        }
+    }
+
+    /// Tells a client that there is no room, when it tells who it is soon.
+    async fn refuse(self: Arc<Self>, stream: Box<dyn Stream>, _slot: OwnedSemaphorePermit) {
+        let mut connection = Connection::new(stream, REFUSAL_TIME);
+        if let Ok(Ok(_)) = timeout(REFUSAL_TIME, negotiate(&mut connection, &self.config)).await {
+            let message = "sorry, too many clients already";
+            let error = SqlError::fatal(codes::TOO_MANY_CONNECTIONS, message);
+            connection.close_with(&error).await;
+        }
+    }
+
+    async fn connection(
+        self: Arc<Self>,
+        stream: Box<dyn Stream>,
+        peer: Peer,
+        all: OwnedSemaphorePermit,
+        early: OwnedSemaphorePermit,
+    ) {
+        let mut connection = Connection::new(stream, self.config.limits.send_time);
+        // Boxed: an established session does not carry the state of this.
+        let admitted = Box::pin(self.begin(&mut connection, peer)).await;
+        drop(early);
+        match admitted {
+            Ok(admitted) => {
+                let session = self.session(connection, peer, &admitted);
+                drop(admitted);
+                session.run().await;
+            }
+            Err(NoSession::Silent) => {}
+            Err(NoSession::Refused(error)) => {
+                tracing::debug!(%peer, %error, "connection refused");
+                connection.close_with(&error).await;
+            }
+        }
+        drop(all);
+    }
+
+    /// Everything up to authentication, within its time.
+    async fn begin(&self, connection: &mut Connection, peer: Peer) -> Result<Admitted, NoSession> {
+        let work = async {
+            let admitted = negotiate(connection, &self.config).await?;
+            let backend = self.shared.backend.as_ref();
+            authenticate(connection, &admitted, peer, &self.config, backend).await?;
+            Ok(admitted)
+        };
+        let time = self.config.limits.authentication_time;
+        tokio::select! {
+            outcome = timeout(time, work) => outcome.unwrap_or(Err(NoSession::Silent)),
+            () = self.shared.shutdown.cancelled() => Err(shutting_down().into()),
+        }
+    }
+
+    fn session(&self, mut connection: Connection, peer: Peer, admitted: &Admitted) -> Session {
+        let number = self.next_session.fetch_add(1, Ordering::Relaxed);
+        // Process ids of Postgres are positive; the number wraps long before it matters.
+        let pid = i32::try_from(number % 0x7fff_ffff).unwrap_or(0) + 1;
+        let application_name = admitted.startup.application_name.clone();
+        greet(&mut connection, pid, &application_name);
+        let (handle, pushes) = SessionHandle::new(self.config.limits.push_queue);
+        let info = SessionInfo {
+            id: SessionId(number),
+            peer,
+            application_name,
+            encrypted: admitted.encrypted,
+            handle,
+        };
+        Session::new(Arc::clone(&self.shared), info, pid, connection, pushes)
+    }
+}
+
+/// AuthenticationOk, the parameters that drivers want, and ReadyForQuery.
+fn greet(connection: &mut Connection, pid: i32, application_name: &str) {
+    let out = &mut connection.output;
+    wire::put_authentication(out, 0, &[]);
+    let parameters = [
+        ("application_name", application_name),
+        ("client_encoding", "UTF8"),
+        ("DateStyle", "ISO, MDY"),
+        ("default_transaction_read_only", "off"),
+        ("in_hot_standby", "off"),
+        ("integer_datetimes", "on"),
+        ("IntervalStyle", "postgres"),
+        ("is_superuser", "off"),
+        ("server_encoding", "UTF8"),
+        ("server_version", SERVER_VERSION),
+        ("session_authorization", super::auth::ROLE),
+        ("standard_conforming_strings", "on"),
+        ("TimeZone", "UTC"),
+    ];
+    for (name, value) in parameters {
+        wire::put_parameter_status(out, name, value);
+    }
+    // The key only has to exist: cancel requests are accepted and ignored.
+    wire::put_key_data(out, pid, rand::random());
+    wire::put_ready(out, b'I');
 }

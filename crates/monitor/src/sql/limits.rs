@@ -27,6 +27,9 @@ pub struct Limits {
     /// Time of one statement, reads and calls. Default 30 s; chosen: no client of the API has a
     /// read timeout of its own.
     pub statement_time: Duration,
+    /// Time of the reading part of a statement. Default 5 s; chosen: a join of all tables takes
+    /// milliseconds.
+    pub read_time: Duration,
     /// Time that a transaction may stay open between statements. Default 60 s; chosen.
     pub idle_in_transaction_time: Duration,
     /// Rows of one result. Default 100 000; chosen.
@@ -57,6 +60,7 @@ impl Default for Limits {
             message_time: Duration::from_secs(30),
             send_time: Duration::from_secs(30),
             statement_time: Duration::from_secs(30),
+            read_time: Duration::from_secs(5),
             idle_in_transaction_time: Duration::from_secs(60),
             result_rows: 100_000,
             result_bytes: 32 * 1024 * 1024,

@@ -15,11 +15,27 @@
 mod auth;
 mod backend;
 mod base64;
+mod calls;
+mod catalog;
+mod connection;
 mod endpoint;
+mod engine;
 mod error;
+mod execute;
+mod extended;
+mod functions;
+mod json;
 mod limits;
 mod notify;
+mod parse;
+mod planner;
+mod reads;
+mod scram;
+mod session;
 mod snapshot;
+mod startup;
+mod types;
+mod wire;
 
 pub use auth::{AuthMethod, AuthMethodError, DATABASE, ROLE, ScramVerifier};
 pub use backend::{
