@@ -14,14 +14,39 @@
 //!
 //! Read first: [`KeeperConfig`], [`create`], [`run`].
 
+mod change;
+mod clock;
 mod config;
+mod create;
 mod error;
+mod failpoint;
+mod instance;
+mod journal;
+mod keeper;
+mod local;
+mod run;
+mod session;
 
 pub use config::{HbaLevel, Joining, KeeperConfig};
+pub use create::create;
 pub use error::KeeperError;
+pub use instance::Instance;
+pub use run::run;
 
-use pgaf_protocol::Registered;
-use tokio::sync::{mpsc, watch};
+/// An error with all its causes, for one line of a log.
+pub(crate) fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.ends_with(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        source = cause.source();
+    }
+    text
+}
 
 /// What the keeper is told from outside (signals).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,33 +79,4 @@ pub enum Ended {
     Initialized,
     /// The node was dropped; Postgres is down.
     Dropped,
-}
-
-/// Registers the node: writes the journal with a token first, so that repeating it after a crash
-/// gives the same node; waits, with a message, for a monitor that is not there yet. Once
-/// registered it answers at once from the journal. The caller stores `name` and `group` in its
-/// configuration file.
-///
-/// # Errors
-/// [`KeeperError`].
-pub async fn create(
-    _config: &KeeperConfig,
-    _joining: &Joining,
-    _shutdown: watch::Receiver<Shutdown>,
-) -> Result<Registered, KeeperError> {
-    std::future::ready(todo!()).await
-}
-
-/// Runs the keeper. Needs the journal that [`create`] wrote. Wants a current-thread runtime with
-/// all drivers. A configuration that comes through `reload` replaces the one before.
-///
-/// # Errors
-/// [`KeeperError`].
-pub async fn run(
-    _config: KeeperConfig,
-    _until: Until,
-    _shutdown: watch::Receiver<Shutdown>,
-    _reload: mpsc::Receiver<KeeperConfig>,
-) -> Result<Ended, KeeperError> {
-    std::future::ready(todo!()).await
 }

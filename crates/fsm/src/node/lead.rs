@@ -233,10 +233,10 @@ fn next(
         return None;
     }
     let conf = conf.clone();
-    Some(if server.names.is_empty() {
-        Step::TurnWaitingOn { conf, stamp }
-    } else {
+    Some(if memory.waits && !server.names.is_empty() {
         Step::Confirm { conf, stamp }
+    } else {
+        Step::TurnWaitingOn { conf, stamp }
     })
 }
 

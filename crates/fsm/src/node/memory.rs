@@ -59,8 +59,13 @@ pub struct Memory {
     pub replay: Option<(Lsn, Time)>,
     /// When the goal came, for the deadline of a promise.
     pub promising_since: Option<Time>,
+    /// Commits are known to wait in the Postgres that runs: the checkpointer has its flag
+    /// (`safety.md` §2.1). Names that are merely loaded do not prove it.
+    pub waits: bool,
     /// Starts of Postgres that failed since it last ran.
     pub failed_starts: u32,
+    /// Failed starts that were counted, of all that were ever observed.
+    pub starts_counted: u32,
     /// `pg_rewind` has run for this goal: if the copy still cannot follow, only a base backup helps.
     pub rewind_over: bool,
     /// A whole base backup waits in the second directory.
@@ -127,7 +132,9 @@ impl Memory {
             settled: false,
             replay: None,
             promising_since: None,
+            waits: false,
             failed_starts: 0,
+            starts_counted: 0,
             rewind_over: false,
             staged: None,
             fresh,
@@ -154,7 +161,22 @@ impl Memory {
             self.seen_running = true;
             self.failed_starts = 0;
         }
+        if observation.starts_failed > self.starts_counted {
+            let failed = observation.starts_failed - self.starts_counted;
+            self.starts_counted = observation.starts_failed;
+            self.failed_starts = self.failed_starts.saturating_add(failed);
+            self.conf = None;
+            self.paused("start", "Postgres ended before it answered", true, now);
+        }
+        if let Some(server) = &observation.server
+            && server.in_recovery
+            && !server.names.is_empty()
+        {
+            // Nothing is acknowledged on a standby: its names were there long before.
+            self.waits = true;
+        }
         if observation.is_down() {
+            self.waits = false;
             // What was loaded is gone with the process.
             self.conf = None;
             self.confirmed = None;
@@ -195,9 +217,14 @@ impl Memory {
     /// Learns that a step begins: what it may leave half done is not known any more.
     pub fn began(&mut self, step: &Step) {
         match step {
-            Step::Load { .. } | Step::LoadEmpty { .. } | Step::TurnWaitingOn { .. } => {
+            Step::Load { .. } => {
                 self.conf = None;
                 self.confirmed = None;
+            }
+            Step::LoadEmpty { .. } | Step::TurnWaitingOn { .. } => {
+                self.conf = None;
+                self.confirmed = None;
+                self.waits = false;
             }
             Step::StopReceiving { .. } => self.conf = None,
             Step::Start { standby, conf, .. } => {
@@ -254,12 +281,17 @@ impl Memory {
         now: Time,
     ) {
         match outcome {
-            Outcome::NotYet { why } => return self.paused(step, why, false, now),
+            Outcome::Loaded { why } => {
+                // Waiting is on and the names are loaded; seeing them in force is the next step's.
+                self.waits = true;
+                self.paused(step.word(), why, false, now);
+            }
+            Outcome::NotYet { why } => return self.paused(step.word(), why, false, now),
             Outcome::Failed { why } => {
                 if matches!(step, Step::Start { .. }) {
                     self.failed_starts = self.failed_starts.saturating_add(1);
                 }
-                return self.paused(step, why, true, now);
+                return self.paused(step.word(), why, true, now);
             }
             Outcome::Done
             | Outcome::Position { .. }
@@ -269,12 +301,15 @@ impl Memory {
             | Outcome::Rewound { .. } => {}
         }
         // Failures of starting end when Postgres was seen running, not when its process exists.
-        if !matches!(step, Step::Start { .. } | Step::Journal(_)) {
+        if !matches!(step, Step::Start { .. } | Step::Journal(_))
+            && !matches!(outcome, Outcome::Loaded { .. })
+        {
             self.pause = None;
         }
         match step {
             Step::Start { conf, closed, .. } => {
                 self.conf = Some(conf.clone());
+                self.waits = !matches!(&conf.names, Names::Sync(sync) if sync.is_asynchronous());
                 self.hba = Some(Hba {
                     peers: journal.peers.clone(),
                     closed: *closed,
@@ -291,6 +326,7 @@ impl Memory {
             | Step::Confirm { conf, stamp } => {
                 self.conf = Some(conf.clone());
                 if let Outcome::Confirmed { postmaster_start } = outcome {
+                    self.waits = !matches!(step, Step::LoadEmpty { .. });
                     self.confirmed = Some(Confirmed {
                         stamp: *stamp,
                         postmaster_start: *postmaster_start,
@@ -348,16 +384,17 @@ impl Memory {
             | Outcome::Confirmed { .. }
             | Outcome::Peers { .. }
             | Outcome::Rewound { .. }
+            | Outcome::Loaded { .. }
             | Outcome::NotYet { .. }
             | Outcome::Failed { .. } => {}
         }
     }
 
-    fn paused(&mut self, step: &Step, why: &str, failed: bool, now: Time) {
+    fn paused(&mut self, step: &str, why: &str, failed: bool, now: Time) {
         let before = self
             .pause
             .as_ref()
-            .filter(|pause| pause.step == step.word())
+            .filter(|pause| pause.step == step)
             .map_or(0, |pause| pause.failures);
         let failures = before + u32::from(failed);
         let wait = if failed {
@@ -366,7 +403,7 @@ impl Memory {
             NOT_YET_PAUSE
         };
         self.pause = Some(Pause {
-            step: step.word().into(),
+            step: step.into(),
             until: now.plus(wait),
             failures,
             why: why.into(),
@@ -374,11 +411,12 @@ impl Memory {
         });
     }
 
-    /// Counts a start whose process ended before it answered.
-    pub fn start_failed(&mut self, step: &Step, why: &str, now: Time) {
-        self.failed_starts = self.failed_starts.saturating_add(1);
+    /// The node's own configuration has changed: what was made of it counts as not done. Names in
+    /// force stay in force.
+    pub fn reconfigured(&mut self) {
         self.conf = None;
-        self.paused(step, why, true, now);
+        self.hba = None;
+        self.pause = None;
     }
 
     /// Learns of a lease; `until` is counted from sending the request.

@@ -1,8 +1,8 @@
 //! What the keeper says to the monitor.
 
 use pgaf_protocol::{
-    CopyId, CopyRole, Look, Order, PROTOCOL_VERSION, Postgres, Progress, Promise, Report,
-    TimelineId, UpstreamSeen,
+    CopyId, CopyRole, Look, Order, PROTOCOL_VERSION, Postgres, Promise, Report, TimelineId,
+    UpstreamSeen,
 };
 
 use super::{NodeView, Plan, Replication, Work};
@@ -10,8 +10,6 @@ use super::{NodeView, Plan, Replication, Work};
 /// What only the shell knows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Extras {
-    /// A step that takes long, and how far it is.
-    pub progress: Option<Progress>,
     /// The answer to a wish for a look.
     pub look: Option<Look>,
     /// The keeper is stopping.
@@ -63,7 +61,7 @@ pub fn report(view: &NodeView, plan: &Plan, extras: &Extras) -> Report {
         look: extras.look,
         gate: server.map(|s| s.gate),
         failed_starts: view.memory.failed_starts,
-        progress: extras.progress.clone(),
+        progress: observation.progress.clone(),
         trouble: plan.trouble.clone(),
         leaving: extras.leaving,
         closed: view.memory.hba.as_ref().is_some_and(|hba| hba.closed)

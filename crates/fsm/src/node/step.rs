@@ -203,6 +203,11 @@ pub enum Outcome {
         /// How.
         end: RewindEnd,
     },
+    /// Waiting is on and the names are loaded, and not seen in force yet.
+    Loaded {
+        /// What it waits for.
+        why: String,
+    },
     /// Not done yet; repeat it.
     NotYet {
         /// What it waits for.
@@ -330,6 +335,7 @@ impl Step {
             | Self::EnsureObjects
             | Self::Checkpoint { .. }
             | Self::AskPeers
+            | Self::Stop { .. }
             | Self::Load { .. }
             | Self::Promote { .. } => true,
             Self::Journal(_)
@@ -337,7 +343,6 @@ impl Step {
             | Self::Initdb { .. }
             | Self::NameCopy { .. }
             | Self::Start { .. }
-            | Self::Stop { .. }
             | Self::ReadPosition
             | Self::StopReceiving { .. }
             | Self::LoadEmpty { .. }

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use pgaf_protocol::{
-    CopyId, GateSettings, History, Lsn, Position, Postgres, StandbySeen, Time, TimelineId,
+    CopyId, GateSettings, History, Lsn, Position, Postgres, Progress, StandbySeen, Time, TimelineId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,10 @@ pub struct Observation {
     pub server: Option<Server>,
     /// Bytes of WAL that crash recovery would have to redo.
     pub redo_bytes: Option<u64>,
+    /// How often, in this run of the keeper, Postgres ended before it answered.
+    pub starts_failed: u32,
+    /// What is being done at the moment and takes long.
+    pub progress: Option<Progress>,
 }
 
 /// PGDATA.

@@ -1,0 +1,481 @@
+//! The loop: observe → fold → decide → journal → act → report.
+//!
+//! Owns the journal and the order of things. It must never act on what is not journaled, and never
+//! judge high availability itself: `pgaf_fsm::node` does.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgaf_fsm::node::{
+    Accepted, Entry, Extras, Journal, Memory, NodeView, Observation, Outcome, Plan, Step, accept,
+    decide, report,
+};
+use pgaf_protocol::{Answer, Incarnation, Look, Peer, Time};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::change::gist;
+use crate::clock::{self, JumpWatch};
+use crate::instance::Instance;
+use crate::journal::JournalFile;
+use crate::session::{Incoming, Outgoing};
+
+/// A wish for a fresh look at a peer, and where the answer goes.
+pub(crate) type LookWish = (u64, Peer);
+
+/// Why the loop's turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Something happened: go on.
+    Go,
+    /// The node is dropped, Postgres is down, and the monitor was told.
+    Dropped,
+}
+
+type Running<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
+type Looking<'a> = Pin<Box<dyn Future<Output = Observation> + 'a>>;
+
+/// What the loop is connected to.
+pub(crate) struct Ends {
+    /// Answers of the monitor.
+    pub(crate) incoming: mpsc::Receiver<Incoming>,
+    /// Reports to the monitor.
+    pub(crate) outgoing: watch::Sender<Outgoing>,
+    /// The journal, for the instance.
+    pub(crate) published: watch::Sender<Arc<Journal>>,
+    /// Postgres has ended.
+    pub(crate) wake: Arc<Notify>,
+    /// Looks that were made.
+    pub(crate) looks: mpsc::Receiver<Look>,
+    /// Looks that are wanted.
+    pub(crate) wishes: mpsc::Sender<LookWish>,
+}
+
+/// One keeper.
+pub(crate) struct Keeper<'a, I: Instance> {
+    instance: &'a I,
+    file: JournalFile,
+    journal: Journal,
+    memory: Memory,
+    observation: Observation,
+    plan: Plan,
+    extras: Extras,
+    ends: Ends,
+    running: Option<(Step, Running<'a>)>,
+    looking: Option<Looking<'a>>,
+    /// A look is needed before the next decision.
+    stale: bool,
+    /// The session's task lives.
+    connected: bool,
+    /// The journal could not be written; not again before then.
+    journal_pause: Option<Time>,
+    jumps: JumpWatch,
+    said: Option<pgaf_protocol::Report>,
+    number: u64,
+    answered_number: u64,
+    last_wish: u64,
+    logged: Logged,
+}
+
+/// What was logged last, so that it is logged once.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Logged {
+    trouble: Option<String>,
+    waiting: Option<String>,
+    refused: Option<String>,
+}
+
+impl<'a, I: Instance> Keeper<'a, I> {
+    /// Makes a keeper of what is on disk.
+    pub(crate) fn new(instance: &'a I, file: JournalFile, journal: Journal, ends: Ends) -> Self {
+        let memory = Memory::new(clock::now(), pgaf_postgres::copy::draw());
+        Self {
+            instance,
+            file,
+            journal,
+            memory,
+            observation: Observation::default(),
+            plan: Plan::default(),
+            extras: Extras::default(),
+            ends,
+            running: None,
+            looking: None,
+            stale: true,
+            connected: true,
+            journal_pause: None,
+            jumps: JumpWatch::new(),
+            said: None,
+            number: 0,
+            answered_number: 0,
+            last_wish: 0,
+            logged: Logged::default(),
+        }
+    }
+
+    /// What is on disk.
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// What was seen last.
+    pub(crate) fn observation(&self) -> &Observation {
+        &self.observation
+    }
+
+    /// The configuration has changed: everything that is made of it is made anew.
+    pub(crate) fn configured(&mut self) {
+        self.memory.reconfigured();
+        self.look_anew();
+    }
+
+    /// Whether the monitor has answered the newest report.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.answered_number >= self.number
+    }
+
+    fn view(&self) -> NodeView<'_> {
+        NodeView {
+            journal: &self.journal,
+            memory: &self.memory,
+            observation: &self.observation,
+            now: clock::now(),
+        }
+    }
+
+    /// Waits for one thing to happen, and does what follows from it.
+    pub(crate) async fn turn(&mut self) -> Turn {
+        if self.stale && self.looking.is_none() {
+            self.looking = Some(Box::pin(self.instance.observe()));
+        }
+        let sleep = self.sleep();
+        tokio::select! {
+            biased;
+            incoming = self.ends.incoming.recv(), if self.connected => match incoming {
+                Some(Incoming::Answer { answer, session, sent, number }) => {
+                    if let Some(number) = number {
+                        self.answered_number = self.answered_number.max(number);
+                    }
+                    self.heard(*answer, session, sent);
+                }
+                None => self.connected = false,
+            },
+            () = self.ends.wake.notified() => self.look_anew(),
+            outcome = poll(&mut self.running) => self.finished(outcome),
+            observation = poll_look(&mut self.looking) => self.saw(observation),
+            look = self.ends.looks.recv() => if let Some(look) = look {
+                self.extras.look = Some(look);
+                self.publish();
+            },
+            // A look that is under way is not begun again: its own deadline ends it.
+            () = tokio::time::sleep(sleep) => self.stale = true,
+        }
+        if self.plan.end && self.is_heard() {
+            return Turn::Dropped;
+        }
+        Turn::Go
+    }
+
+    /// What is being looked at just now is out of date already.
+    fn look_anew(&mut self) {
+        self.looking = None;
+        self.stale = true;
+    }
+
+    /// How long nothing needs to be looked at.
+    fn sleep(&self) -> Duration {
+        let heartbeat = Duration::from_millis(self.journal.settings.heartbeat_interval_ms);
+        let planned = self.plan.look_again.map_or(heartbeat, clock::until);
+        heartbeat.min(planned)
+    }
+
+    fn saw(&mut self, observation: Observation) {
+        self.looking = None;
+        self.stale = false;
+        if self.jumps.jumped() {
+            tracing::warn!("the clock has jumped: the lease is over");
+            self.memory.clock_jumped();
+        }
+        let before = self.observation.postgres;
+        self.observation = observation;
+        if before != self.observation.postgres {
+            tracing::debug!(postgres = ?self.observation.postgres, "looked at Postgres");
+        }
+        self.memory.saw(&self.observation, clock::now());
+        self.advance(false);
+    }
+
+    fn finished(&mut self, outcome: Outcome) {
+        let Some((step, _)) = self.running.take() else {
+            return;
+        };
+        tracing::debug!(step = step.word(), ?outcome, "step ended");
+        if let Outcome::Failed { why } = &outcome {
+            tracing::warn!(step = step.word(), why, "a step has failed, it is repeated");
+        }
+        let since = self.observation.since();
+        self.memory
+            .finished(&step, &outcome, &self.journal, since, clock::now());
+        if outcome == Outcome::Done {
+            if step == Step::EnsureObjects {
+                self.commit(Entry::Prepared);
+            }
+            if matches!(step, Step::NameCopy { .. } | Step::SwapIn { .. }) {
+                self.memory.fresh = pgaf_postgres::copy::draw();
+            }
+        }
+        self.look_anew();
+    }
+
+    /// Takes in what the monitor said.
+    fn heard(&mut self, answer: Answer, session: Incarnation, sent: Option<Time>) {
+        let accepted = match accept(&self.journal, &answer, session) {
+            Ok(accepted) => accepted,
+            Err(refused) => {
+                let text = refused.to_string();
+                if self.logged.refused.as_ref() != Some(&text) {
+                    tracing::warn!("refuses a goal: {text}");
+                    self.logged.refused = Some(text);
+                }
+                return;
+            }
+        };
+        self.logged.refused = None;
+        self.extras.answered = true;
+        let surroundings = Entry::Surroundings {
+            lineage: answer.lineage,
+            incarnation: answer.incarnation,
+            peers: answer.peers.clone(),
+            settings: answer.settings,
+        };
+        let moved = self.journal.peers != answer.peers
+            || self.journal.settings != answer.settings
+            || self.journal.lineage != Some(answer.lineage)
+            || self.journal.incarnation != Some(answer.incarnation);
+        // A push is short: it carries neither peers nor settings when they did not change.
+        let complete = sent.is_some() || !answer.peers.is_empty();
+        let changed = match accepted {
+            Accepted::Same => {
+                self.memory.obeyed(false, clock::now());
+                false
+            }
+            Accepted::New(entry) => {
+                tracing::info!(
+                    stamp = %answer.goal.stamp,
+                    state = %answer.goal.state,
+                    rule = %answer.goal.rule,
+                    "new goal"
+                );
+                if !self.commit(entry) {
+                    return;
+                }
+                self.memory.obeyed(true, clock::now());
+                true
+            }
+        };
+        if complete && moved {
+            self.commit(surroundings);
+        }
+        if let (Some(lease), Some(sent)) = (answer.lease, sent) {
+            self.memory
+                .leased(sent.plus(Duration::from_millis(u64::from(lease.duration_ms))));
+        }
+        if let Some((number, peer)) = answer.look
+            && number != self.last_wish
+        {
+            self.last_wish = number;
+            let _full = self.ends.wishes.try_send((number, peer));
+        }
+        self.advance(changed);
+    }
+
+    /// Decides, reports, and begins the next step. With `goal_changed`, a step under way may be
+    /// dropped for another one.
+    fn advance(&mut self, goal_changed: bool) {
+        loop {
+            self.plan = decide(&self.view());
+            self.log_plan();
+            self.publish();
+            if let Some((step, _)) = &self.running {
+                let dropped =
+                    goal_changed && step.may_be_dropped() && self.plan.step.as_ref() != Some(step);
+                if !dropped {
+                    return;
+                }
+                tracing::info!(step = step.word(), "drops a step for a new goal");
+                self.running = None;
+                self.look_anew();
+                return;
+            }
+            if self.stale {
+                return;
+            }
+            match self.plan.step.take() {
+                None => return,
+                Some(Step::Journal(entry)) => {
+                    if self.journal_pause.is_some_and(|until| clock::now() < until) {
+                        return;
+                    }
+                    if !self.commit(entry) {
+                        return;
+                    }
+                }
+                Some(step) => {
+                    tracing::debug!(?step, "step begins");
+                    self.memory.began(&step);
+                    self.running = Some((step.clone(), Box::pin(self.instance.apply(step))));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Makes a change of the journal durable; answers whether it is.
+    fn commit(&mut self, entry: Entry) -> bool {
+        let word = entry_word(&entry);
+        crate::failpoint::hit(&format!("before-journal-{word}"));
+        let before = (self.journal.state, self.journal.copy);
+        let mut next = self.journal.clone();
+        next.apply(entry);
+        if let Err(error) = self.file.store(&next) {
+            tracing::error!(
+                error = %crate::words(&error),
+                "cannot write the journal: nothing is done before that works"
+            );
+            self.journal_pause = Some(clock::now().plus(Duration::from_millis(500)));
+            return false;
+        }
+        self.journal_pause = None;
+        crate::failpoint::hit(&format!("after-journal-{word}"));
+        if next.state != before.0 {
+            tracing::info!(from = %before.0, to = %next.state, "state reached");
+        }
+        let renewed = next.copy != before.1;
+        self.journal = next;
+        self.ends
+            .published
+            .send_replace(Arc::new(self.journal.clone()));
+        if renewed && Some(self.memory.fresh) == self.journal.copy {
+            let named = self
+                .observation
+                .directory
+                .contents()
+                .is_some_and(|contents| contents.copy == self.journal.copy);
+            if named {
+                self.memory.fresh = pgaf_postgres::copy::draw();
+            }
+        }
+        true
+    }
+
+    /// Hands the report to the session; at once when it says something new.
+    fn publish(&mut self) {
+        let report = report(&self.view(), &self.plan, &self.extras);
+        let gist = gist(&report);
+        if self.said.as_ref() != Some(&gist) {
+            self.said = Some(gist);
+            self.number += 1;
+        }
+        self.ends.outgoing.send_replace(Outgoing {
+            report,
+            number: self.number,
+            heartbeat: Duration::from_millis(self.journal.settings.heartbeat_interval_ms),
+        });
+    }
+
+    fn log_plan(&mut self) {
+        if self.logged.trouble != self.plan.trouble {
+            if let Some(trouble) = &self.plan.trouble {
+                tracing::warn!("{trouble}");
+            }
+            self.logged.trouble.clone_from(&self.plan.trouble);
+        }
+        if self.logged.waiting != self.plan.waiting {
+            if let Some(waiting) = &self.plan.waiting {
+                tracing::debug!("{waiting}");
+            }
+            self.logged.waiting.clone_from(&self.plan.waiting);
+        }
+    }
+
+    /// Says goodbye, and stops Postgres. `stop` is repeated as it becomes more urgent.
+    pub(crate) async fn leave(&mut self, mode: pgaf_fsm::node::StopMode) {
+        self.extras.leaving = true;
+        self.publish();
+        if self
+            .running
+            .as_ref()
+            .is_some_and(|(step, _)| step.may_be_dropped())
+        {
+            self.running = None;
+        }
+        if let Some((_, running)) = self.running.take() {
+            running.await;
+        }
+        if let Some(looking) = self.looking.take() {
+            drop(looking);
+        }
+        self.observation = self.instance.observe().await;
+        if !self.observation.is_down() || self.observation.leftovers {
+            let outcome = self.instance.apply(Step::Stop { mode }).await;
+            if let Outcome::Failed { why } = outcome {
+                tracing::error!(why, "cannot stop Postgres");
+            }
+            self.observation = self.instance.observe().await;
+        }
+        self.plan = Plan::default();
+        self.memory.saw(&self.observation, clock::now());
+        self.publish();
+        self.await_answer(Duration::from_millis(500)).await;
+    }
+
+    /// Waits until the monitor has answered the newest report, for a while.
+    async fn await_answer(&mut self, limit: Duration) {
+        let wait = async {
+            while !self.is_heard() {
+                match self.ends.incoming.recv().await {
+                    Some(Incoming::Answer {
+                        number: Some(number),
+                        ..
+                    }) => self.answered_number = self.answered_number.max(number),
+                    Some(Incoming::Answer { number: None, .. }) => {}
+                    None => return,
+                }
+            }
+        };
+        let _late = tokio::time::timeout(limit, wait).await;
+    }
+}
+
+/// The running step, or never.
+async fn poll(running: &mut Option<(Step, Running<'_>)>) -> Outcome {
+    match running {
+        Some((_, future)) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The look under way, or never.
+async fn poll_look(looking: &mut Option<Looking<'_>>) -> Observation {
+    match looking {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn entry_word(entry: &Entry) -> &'static str {
+    match entry {
+        Entry::Registered(_) => "registered",
+        Entry::Obey { .. } => "obey",
+        Entry::Surroundings { .. } => "surroundings",
+        Entry::Promise { .. } => "promise",
+        Entry::Open { .. } => "open",
+        Entry::Standby => "standby",
+        Entry::Begin { .. } => "begin",
+        Entry::Over => "over",
+        Entry::Copied { .. } => "copied",
+        Entry::Prepared => "prepared",
+        Entry::Reached { .. } => "reached",
+        Entry::Dropped => "dropped",
+    }
+}

@@ -1,0 +1,199 @@
+//! Running the keeper: everything around its loop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgaf_fsm::node::StopMode;
+use pgaf_postgres::locate::Installation;
+use pgaf_protocol::{Look, NodeId, NodeState};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::journal::JournalFile;
+use crate::keeper::{Ends, Keeper, LookWish, Turn};
+use crate::local::{Local, answers};
+use crate::session::{self, Outgoing};
+use crate::{Ended, KeeperConfig, KeeperError, Shutdown, Until};
+
+/// Answers that wait for the loop; more than ever come in one turn.
+const BACKLOG: usize = 64;
+
+/// A witness has heard from a node when a replication message came within this (`design.md` §4).
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
+
+/// Runs the keeper. Needs the journal that [`crate::create`] wrote. Wants a current-thread runtime
+/// with all drivers. A configuration that comes through `reload` replaces the one before.
+///
+/// # Errors
+/// [`KeeperError`].
+pub async fn run(
+    config: KeeperConfig,
+    until: Until,
+    mut shutdown: watch::Receiver<Shutdown>,
+    mut reload: mpsc::Receiver<KeeperConfig>,
+) -> Result<Ended, KeeperError> {
+    let file = JournalFile::at(&config.journal);
+    let journal = match file.load()? {
+        Some(journal) if journal.node != NodeId(0) => journal,
+        Some(_) | None => {
+            return Err(KeeperError::NotCreated {
+                path: file.path().to_owned(),
+            });
+        }
+    };
+    let installation =
+        Installation::at(&config.pg_ctl)
+            .await
+            .map_err(|source| KeeperError::Installation {
+                pg_ctl: config.pg_ctl.clone(),
+                source,
+            })?;
+    let reaper = tokio::spawn(async {
+        if let Err(error) = pgaf_postgres::reaper::reap_orphans().await {
+            tracing::error!(%error, "cannot watch for orphans");
+        }
+    });
+    let config = Arc::new(config);
+    let wake = Arc::new(Notify::new());
+    let (published, journals) = watch::channel(Arc::new(journal.clone()));
+    let local = Local::open(
+        Arc::clone(&config),
+        installation,
+        journals,
+        Arc::clone(&wake),
+    )
+    .await
+    .map_err(|reason| KeeperError::DataDirectory {
+        pgdata: config.pgdata.clone(),
+        reason,
+    })?;
+    let (report_out, reports) = watch::channel(Outgoing {
+        report: pgaf_protocol::Report::default(),
+        number: 0,
+        heartbeat: Duration::from_millis(journal.settings.heartbeat_interval_ms),
+    });
+    let (answers_in, incoming) = mpsc::channel(BACKLOG);
+    let (looks_in, looks) = mpsc::channel(BACKLOG);
+    let (wishes, wanted) = mpsc::channel(BACKLOG);
+    let (monitor, session) = connect(&config, reports, answers_in);
+    let ends = Ends {
+        incoming,
+        outgoing: report_out,
+        published,
+        wake,
+        looks,
+        wishes,
+    };
+    let mut keeper = Keeper::new(&local, file, journal, ends);
+    let work = async {
+        loop {
+            let stop = tokio::select! {
+                turn = keeper.turn() => {
+                    if turn == Turn::Dropped {
+                        return Ok(Ended::Dropped);
+                    }
+                    if until == Until::Initialized && initialized(&keeper) {
+                        keeper.leave(StopMode::Fast).await;
+                        return Ok(Ended::Initialized);
+                    }
+                    continue;
+                }
+                stop = stopped(&mut shutdown) => stop,
+                Some(next) = reload.recv() => {
+                    tracing::info!("takes over the changed configuration");
+                    if let (Some(sender), Some(target)) = (&monitor, &next.monitor) {
+                        sender.send_if_modified(|now| {
+                            let changed = now != target;
+                            now.clone_from(target);
+                            changed
+                        });
+                    }
+                    local.reconfigure(Arc::new(next));
+                    keeper.configured();
+                    continue;
+                }
+            };
+            tracing::info!("stops, with its Postgres");
+            let mode = if stop == Shutdown::Immediate {
+                StopMode::Immediate
+            } else {
+                StopMode::Fast
+            };
+            keeper.leave(mode).await;
+            return Ok(Ended::Stopped);
+        }
+    };
+    let ended = tokio::select! {
+        ended = work => ended,
+        () = witness(&local, wanted, looks_in) => Ok(Ended::Stopped),
+    };
+    for task in [Some(reaper), session].into_iter().flatten() {
+        task.abort();
+    }
+    ended
+}
+
+type Monitor = Option<watch::Sender<pgaf_postgres::conninfo::Conninfo>>;
+
+/// Starts the session to the monitor, if there is one.
+fn connect(
+    config: &KeeperConfig,
+    reports: watch::Receiver<Outgoing>,
+    answers: mpsc::Sender<session::Incoming>,
+) -> (Monitor, Option<tokio::task::JoinHandle<()>>) {
+    match &config.monitor {
+        Some(target) => {
+            let (sender, receiver) = watch::channel(target.clone());
+            let task = tokio::spawn(session::keep(receiver, reports, answers));
+            (Some(sender), Some(task))
+        }
+        None => {
+            tracing::warn!("the monitor is disabled: Postgres is kept as it was told last");
+            (None, None)
+        }
+    }
+}
+
+/// Waits for the order to stop.
+async fn stopped(shutdown: &mut watch::Receiver<Shutdown>) -> Shutdown {
+    match shutdown.wait_for(|s| *s != Shutdown::No).await {
+        Ok(stop) => *stop,
+        // Nobody is left who could say it.
+        Err(_) => Shutdown::Fast,
+    }
+}
+
+/// Whether the node has reached its first goal.
+fn initialized(keeper: &Keeper<'_, Local>) -> bool {
+    let journal = keeper.journal();
+    let reached = journal
+        .goal
+        .as_ref()
+        .is_some_and(|goal| goal.stamp == journal.reached);
+    let state = matches!(
+        journal.state,
+        NodeState::Single
+            | NodeState::WaitPrimary
+            | NodeState::Primary
+            | NodeState::Catchingup
+            | NodeState::Secondary
+    );
+    reached && state && keeper.observation().postgres.is_running() && keeper.is_heard()
+}
+
+/// Looks at peers when the monitor wishes it.
+async fn witness(local: &Local, mut wanted: mpsc::Receiver<LookWish>, looks: mpsc::Sender<Look>) {
+    while let Some((number, peer)) = wanted.recv().await {
+        let connected = answers(local.witness(&peer)).await;
+        let look = Look {
+            number,
+            node: peer.node,
+            connected,
+            heard: local.heard_within(HEARD_WITHIN).await == Some(peer.node),
+        };
+        tracing::info!(node = %peer.node, connected, heard = look.heard, "looked at a peer");
+        if looks.send(look).await.is_err() {
+            return;
+        }
+    }
+    std::future::pending().await
+}
