@@ -205,10 +205,12 @@ impl Client {
         deadline: Duration,
     ) -> Result<Vec<SimpleQueryRow>, QueryError> {
         let messages = self.limited(deadline, self.inner.simple_query(sql)).await?;
-        let rows = messages.into_iter().filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(row),
-            // Non-exhaustive in the library: command tags and column descriptions.
-            _ => None,
+        let rows = messages.into_iter().filter_map(|message| {
+            if let SimpleQueryMessage::Row(row) = message {
+                Some(row)
+            } else {
+                None
+            }
         });
         Ok(rows.collect())
     }

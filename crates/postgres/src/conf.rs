@@ -124,6 +124,10 @@ pub struct Upstream {
 }
 
 /// The part of replication that differs between roles.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one value for each node, never in a list"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replication {
     /// A primary: no upstream.

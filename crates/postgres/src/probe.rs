@@ -70,7 +70,7 @@ impl Session {
                     in_recovery,
                 },
             )),
-            other => Err(other),
+            other @ (Probe::Refused | Probe::TimedOut | Probe::Failed(_)) => Err(other),
         }
     }
 

@@ -237,12 +237,15 @@ impl Attempt<'_> {
 
     fn unreachable(&self, source: std::io::Error, socket: bool) -> ConnectError {
         let server = self.server();
-        match source.kind() {
-            std::io::ErrorKind::ConnectionRefused => ConnectError::Refused { server },
-            // No socket file: nobody listens there.
-            std::io::ErrorKind::NotFound if socket => ConnectError::Refused { server },
-            std::io::ErrorKind::TimedOut => self.timed_out(),
-            _ => ConnectError::Unreachable { server, source },
+        let kind = source.kind();
+        // No socket file: nobody listens there.
+        let no_file = socket && kind == std::io::ErrorKind::NotFound;
+        if no_file || kind == std::io::ErrorKind::ConnectionRefused {
+            ConnectError::Refused { server }
+        } else if kind == std::io::ErrorKind::TimedOut {
+            self.timed_out()
+        } else {
+            ConnectError::Unreachable { server, source }
         }
     }
 

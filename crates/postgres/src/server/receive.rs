@@ -36,11 +36,16 @@ pub struct Holding {
 /// is held up.
 const RECEIVER_LEAVES: Duration = Duration::from_millis(30);
 
+/// How long a conflict may hold up a pause before its readers are ended. Chosen: a pause takes one
+/// to ten milliseconds.
+const CONFLICT_LASTS: Duration = Duration::from_millis(50);
+
 impl Server {
     /// Writes `enforced` (whose upstream is gone: [`crate::conf::Replication::Promise`]), reloads,
     /// and sees that no WAL can arrive any more (`safety.md` §4.2): our empty `primary_conninfo` is
     /// in force, the WAL receiver is gone from `pg_stat_activity`, and from version 14 on the
-    /// startup process, paused and resumed, has read the new value. Read sessions stay.
+    /// startup process, paused and resumed, has read the new value. Read sessions stay, unless replay
+    /// waits for them.
     ///
     /// # Errors
     /// [`ServerError`]; past the deadline the keeper restarts the standby.
@@ -103,7 +108,9 @@ impl Server {
         }
     }
 
-    /// The startup process confirms a pause only after it has handled its signals.
+    /// The startup process confirms a pause only after it has handled its signals. One that waits
+    /// for a reader's snapshot or lock does not pause: then that reader goes, as it would by
+    /// `max_standby_streaming_delay`; the other way is a restart, which ends them all.
     async fn pause_and_resume(&self, limit: &Limit) -> Result<(), ServerError> {
         let session = self.session(limit).await?;
         let client = &session.client;
@@ -120,6 +127,7 @@ impl Server {
             run("SELECT pg_catalog.pg_wal_replay_resume()::text").await?;
         }
         run("SELECT pg_catalog.pg_wal_replay_pause()::text").await?;
+        let begin = limit.elapsed();
         let mut pace = Pace::new();
         let outcome = loop {
             if run(state).await?.get::<_, String>(0) == "paused" {
@@ -127,6 +135,11 @@ impl Server {
             }
             if limit.is_over() {
                 break Err(limit.timed_out("the startup process does not pause"));
+            }
+            if limit.elapsed() > begin + CONFLICT_LASTS
+                && let Some(startup) = self.startup(limit).await?
+            {
+                self.end_holders(&startup, false, limit).await?;
             }
             pace.pause().await;
         };
