@@ -1,0 +1,352 @@
+//! The whole monitor over a real socket: keepers' calls, pushes, restarts, refusals.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod fake;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use fake::{Nodes, wish};
+use pgaf_monitor::{MonitorConfig, Running, StartError, create, start};
+use pgaf_protocol::*;
+use pgaf_store::OpenError;
+use tokio::sync::mpsc;
+use tokio_postgres::{AsyncMessage, Client, NoTls};
+
+/// Long enough for a slow machine, short enough for a test that hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn config(folder: &Path) -> MonitorConfig {
+    let mut config = MonitorConfig::new(folder.join("monitor"), "localhost", 0);
+    config.listen_addresses = "127.0.0.1".into();
+    config
+}
+
+async fn monitor(folder: &Path) -> Running {
+    let config = config(folder);
+    create(&config).unwrap();
+    start(config).await.unwrap()
+}
+
+/// A session, with what is pushed on it.
+struct Session {
+    client: Client,
+    pushed: mpsc::UnboundedReceiver<tokio_postgres::Notification>,
+}
+
+async fn connect(address: SocketAddr) -> Session {
+    let conninfo = format!(
+        "host={} port={} user=autoctl_node dbname=pg_auto_failover",
+        address.ip(),
+        address.port()
+    );
+    let (client, mut connection) = tokio_postgres::connect(&conninfo, NoTls).await.unwrap();
+    let (sender, pushed) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) =
+            std::future::poll_fn(|context| connection.poll_message(context)).await
+        {
+            if let AsyncMessage::Notification(notification) = message {
+                let _ = sender.send(notification);
+            }
+        }
+    });
+    Session { client, pushed }
+}
+
+impl Session {
+    async fn text(&self, sql: &str, argument: &str) -> Result<String, tokio_postgres::Error> {
+        Ok(self.client.query_one(sql, &[&argument]).await?.get(0))
+    }
+
+    async fn register(&self, wish: &Registration) -> Registered {
+        let json = serde_json::to_string(wish).unwrap();
+        let sql = "SELECT pgautofailover.keeper_register($1)";
+        serde_json::from_str(&self.text(sql, &json).await.unwrap()).unwrap()
+    }
+
+    async fn report(&self, report: &Report) -> Result<Answer, tokio_postgres::Error> {
+        let json = serde_json::to_string(report).unwrap();
+        let sql = "SELECT pgautofailover.keeper_report($1)";
+        Ok(serde_json::from_str(&self.text(sql, &json).await?).unwrap())
+    }
+
+    async fn states(&self) -> String {
+        let sql = "SELECT reportedstate, goalstate FROM pgautofailover.node ORDER BY nodeid";
+        let rows = self.client.simple_query(sql).await.unwrap();
+        let words = rows.iter().filter_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => {
+                Some(format!("{}/{}", row.get(0).unwrap(), row.get(1).unwrap()))
+            }
+            _ => None,
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A monitor and a pair of fake nodes with a session each.
+struct Pair {
+    running: Running,
+    nodes: Nodes,
+    sessions: BTreeMap<NodeId, Session>,
+}
+
+impl Pair {
+    async fn new(folder: &Path) -> Self {
+        let running = monitor(folder).await;
+        let mut pair = Self {
+            nodes: Nodes::default(),
+            sessions: BTreeMap::new(),
+            running,
+        };
+        pair.add("one", 1).await;
+        pair.until("single/single").await;
+        pair.add("two", 2).await;
+        pair.until("primary/primary secondary/secondary").await;
+        pair
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.running.addresses[0]
+    }
+
+    async fn add(&mut self, token: &str, port: u16) {
+        let session = connect(self.address()).await;
+        let done = session.register(&wish(token, port)).await;
+        self.nodes.add(&done);
+        self.sessions.insert(done.node, session);
+    }
+
+    async fn round(&self) {
+        for (id, session) in &self.sessions {
+            if self.nodes.get(*id).alive {
+                let answer = session.report(&self.nodes.report(*id)).await.unwrap();
+                self.nodes.obey(*id, &answer);
+            }
+        }
+    }
+
+    async fn until(&self, states: &str) {
+        let watcher = connect(self.address()).await;
+        let began = Instant::now();
+        while watcher.states().await != states {
+            let now = watcher.states().await;
+            assert!(began.elapsed() < PATIENCE, "{now} instead of {states}");
+            self.round().await;
+        }
+    }
+
+    /// Starts the monitor again on the same store; the keepers connect again.
+    async fn restart(mut self, folder: &Path) -> Self {
+        self.running.stop().await;
+        self.running = start(config(folder)).await.unwrap();
+        let ids: Vec<NodeId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            let session = connect(self.running.addresses[0]).await;
+            self.sessions.insert(id, session);
+        }
+        self
+    }
+}
+
+#[tokio::test]
+async fn a_pair_settles_and_switches_over_and_every_goal_is_pushed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut pair = Pair::new(folder.path()).await;
+    let operator = connect(pair.address()).await;
+    operator.client.batch_execute("LISTEN state").await.unwrap();
+    let failover = "SELECT pgautofailover.perform_failover('default', 0)";
+    operator.client.simple_query(failover).await.unwrap();
+
+    let primary = pair.sessions.get_mut(&NodeId(1)).unwrap();
+    loop {
+        let pushed = tokio::time::timeout(PATIENCE, primary.pushed.recv());
+        let pushed = pushed.await.unwrap().unwrap();
+        assert_eq!(pushed.channel(), GOAL_CHANNEL);
+        let answer: Answer = serde_json::from_str(pushed.payload()).unwrap();
+        if matches!(&answer.goal.order, Order::Lead(lead) if lead.checkpoint) {
+            break;
+        }
+    }
+
+    pair.until("secondary/secondary primary/primary").await;
+    let mut operator = operator;
+    let mut words = Vec::new();
+    while let Ok(Some(note)) =
+        tokio::time::timeout(Duration::from_millis(200), operator.pushed.recv()).await
+    {
+        assert_eq!(note.channel(), "state");
+        words.push(note.payload().to_owned());
+    }
+    assert!(words.len() >= 2, "{words:?}");
+    assert!(words.iter().any(|w| {
+        w.contains("\"reportedState\":\"primary\"") && w.contains("\"goalState\":\"primary\"")
+    }));
+    pair.running.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_in_the_middle_of_a_switchover_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = Pair::new(folder.path()).await;
+    let operator = connect(pair.address()).await;
+    let failover = "SELECT pgautofailover.perform_failover('default', 0)";
+    operator.client.simple_query(failover).await.unwrap();
+    pair.round().await;
+    let pair = pair.restart(folder.path()).await;
+    pair.until("secondary/secondary primary/primary").await;
+    let answer = pair.sessions[&NodeId(2)]
+        .report(&pair.nodes.report(NodeId(2)))
+        .await
+        .unwrap();
+    assert_eq!(answer.incarnation, Incarnation(2));
+    assert_eq!(answer.goal.stamp.term, Term(2));
+    pair.running.stop().await;
+}
+
+#[tokio::test]
+async fn a_keeper_of_another_version_is_told_both_versions() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = monitor(folder.path()).await;
+    let session = connect(running.addresses[0]).await;
+    let sql = "SELECT pgautofailover.keeper_report($1)";
+    let error = session
+        .text(sql, r#"{"protocol": 41, "what": "ever"}"#)
+        .await
+        .unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.code().code(), "0A000");
+    assert!(error.message().contains("41"), "{error}");
+    assert!(error.hint().is_some());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_monitor_on_one_store_is_refused_and_the_first_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = monitor(folder.path()).await;
+    match start(config(folder.path())).await {
+        Err(StartError::Store(OpenError::InUse { .. })) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(connect(running.addresses[0]).await.states().await, "");
+    running.stop().await;
+    start(config(folder.path())).await.unwrap().stop().await;
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = config(folder.path());
+    config.port = taken.local_addr().unwrap().port();
+    create(&config).unwrap();
+    let error = start(config.clone()).await.unwrap_err().to_string();
+    assert!(error.contains(&config.port.to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn a_directory_without_a_store_is_not_a_monitor() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = start(config(folder.path())).await.unwrap_err();
+    assert!(matches!(error, StartError::NotAMonitor(_)));
+    assert!(!folder.path().join("monitor").exists());
+}
+
+#[tokio::test]
+async fn a_store_restored_from_an_older_copy_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = Pair::new(folder.path()).await;
+    let Pair {
+        running,
+        nodes,
+        sessions,
+    } = pair;
+    running.stop().await;
+    let store = config(folder.path()).store_file();
+    let older = std::fs::read(&store).unwrap();
+    let running = start(config(folder.path())).await.unwrap();
+    let pair = Pair {
+        running,
+        nodes,
+        sessions,
+    };
+    let pair = pair.restart(folder.path()).await;
+    pair.round().await;
+    pair.round().await;
+    pair.until("primary/primary secondary/secondary").await;
+    let operator = connect(pair.address()).await;
+    let failover = "SELECT pgautofailover.perform_failover('default', 0)";
+    operator.client.simple_query(failover).await.unwrap();
+    pair.until("secondary/secondary primary/primary").await;
+    let Pair {
+        running,
+        nodes,
+        sessions,
+    } = pair;
+    running.stop().await;
+    std::fs::write(&store, older).unwrap();
+
+    let running = start(config(folder.path())).await.unwrap();
+    let operator = connect(running.addresses[0]).await;
+    let explained = operator
+        .text("SELECT pgautofailover.explain($1)", "default")
+        .await
+        .unwrap();
+    assert!(explained.contains("restored-monitor"), "{explained}");
+    let refused = operator.client.simple_query(failover).await.unwrap_err();
+    assert!(
+        refused
+            .as_db_error()
+            .unwrap()
+            .message()
+            .contains("restored")
+    );
+    // Every member reports: the group goes on from what they say.
+    let pair = Pair {
+        running,
+        nodes,
+        sessions,
+    };
+    let pair = pair.restart(folder.path()).await;
+    pair.until("secondary/secondary primary/primary").await;
+    let answer = pair.sessions[&NodeId(2)]
+        .report(&pair.nodes.report(NodeId(2)))
+        .await
+        .unwrap();
+    assert_eq!(answer.goal.stamp.term, Term(2));
+    pair.running.stop().await;
+}
+
+#[tokio::test]
+async fn a_dead_host_is_noticed_by_its_closed_session_and_a_refused_probe() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut pair = Pair::new(folder.path()).await;
+    // Nobody listens at the addresses of the fake nodes: a real probe is refused.
+    pair.nodes.kill(NodeId(1));
+    let began = Instant::now();
+    drop(pair.sessions.remove(&NodeId(1)));
+    let standby = pair.sessions.get_mut(&NodeId(2)).unwrap();
+    loop {
+        let pushed = tokio::time::timeout(PATIENCE, standby.pushed.recv());
+        let pushed = pushed.await.unwrap().unwrap();
+        let answer: Answer = serde_json::from_str(pushed.payload()).unwrap();
+        if matches!(&answer.goal.order, Order::Promise { .. }) {
+            break;
+        }
+    }
+    assert!(
+        began.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        began.elapsed()
+    );
+    pair.until("primary/demoted wait_primary/wait_primary")
+        .await;
+    pair.nodes.change(NodeId(1), |fake| fake.alive = true);
+    let session = connect(pair.address()).await;
+    pair.sessions.insert(NodeId(1), session);
+    pair.until("secondary/secondary primary/primary").await;
+    pair.running.stop().await;
+}
