@@ -1,0 +1,166 @@
+//! `create postgres`.
+
+use std::path::PathBuf;
+
+use pgaf_keeper::{Joining, Until};
+use pgaf_postgres::conninfo::Conninfo;
+use pgaf_postgres::locate::Search;
+
+use super::create_monitor::existing;
+use super::run::refuse_root;
+use super::{Context, block_on};
+use crate::config::{Config, Role};
+use crate::error::{ExitCode, Failure};
+use crate::options::create::{self, SslChoice, variable};
+use crate::options::parse::Parsed;
+use crate::options::values;
+use crate::paths::{self, Paths};
+use crate::target::{self, DEFAULT_PORT, MONITOR_VARIABLE};
+use crate::{hostname, joining, service};
+
+/// Creates a node and, with `--run`, runs it.
+pub(crate) fn run(context: &Context<'_>, parsed: &Parsed) -> Result<(), Failure> {
+    let wishes = Wishes::of(context, parsed)?;
+    let paths = paths::of_command(parsed.value("pgdata"))?;
+    refuse_root()?;
+    let mut config = existing(&paths, Role::Keeper)?;
+    let claim = service::claim(&paths, Role::Keeper, ExitCode::BadState)?;
+    wishes.ssl.warn();
+    wishes.store(parsed, &mut config, &paths)?;
+    config.write(&paths.config).map_err(|error| {
+        Failure::bad_config("the configuration cannot be stored").because(&error)
+    })?;
+    if !paths.state.exists() {
+        joining::store(&paths.init, &wishes.joining)?;
+    }
+    let until = if parsed.flag("run") {
+        Until::Stopped
+    } else {
+        Until::Initialized
+    };
+    let outcome = service::keeper(config, &paths, until);
+    drop(claim);
+    outcome
+}
+
+/// The options, checked.
+struct Wishes {
+    ssl: SslChoice,
+    auth: String,
+    hba_level: &'static str,
+    port: Option<u16>,
+    monitor: (String, Conninfo),
+    joining: Joining,
+}
+
+impl Wishes {
+    fn of(context: &Context<'_>, parsed: &Parsed) -> Result<Self, Failure> {
+        let ssl = SslChoice::of(parsed).map_err(|failure| context.misuse_of_choice(failure))?;
+        let auth = create::auth(parsed).map_err(|failure| context.misuse_of_choice(failure))?;
+        let hba_level = create::hba_level(parsed, &auth)?;
+        let port = create::port(parsed)?;
+        let defaults = Joining::default();
+        let joining = Joining {
+            candidate_priority: create::candidate_priority(parsed)?
+                .unwrap_or(defaults.candidate_priority),
+            replication_quorum: create::replication_quorum(parsed)?
+                .unwrap_or(defaults.replication_quorum),
+            ..defaults
+        };
+        let monitor = monitor(context, parsed)?;
+        Ok(Self {
+            ssl,
+            auth,
+            hba_level,
+            port,
+            monitor,
+            joining,
+        })
+    }
+
+    fn store(&self, parsed: &Parsed, config: &mut Config, paths: &Paths) -> Result<(), Failure> {
+        let own = |option: &str, name: &str| {
+            parsed
+                .value(option)
+                .map(str::to_owned)
+                .or_else(|| variable(name))
+        };
+        let (uri, conninfo) = &self.monitor;
+        config.put("pg_autoctl", "monitor", uri.as_str());
+        config.put_some("pg_autoctl", "formation", parsed.value("formation"));
+        config.put_some("pg_autoctl", "name", own("name", "PG_AUTOCTL_NODE_NAME"));
+        config.put_some("pg_autoctl", "hostname", parsed.value("hostname"));
+        if config.text("pg_autoctl", "hostname").is_none() {
+            let first = conninfo.endpoints.first();
+            let peer = first.and_then(|server| {
+                Some((server.host.as_deref()?, server.port.unwrap_or(DEFAULT_PORT)))
+            });
+            config.put("pg_autoctl", "hostname", hostname::detect(peer)?);
+        }
+        let pg_ctl = parsed
+            .value("pgctl")
+            .or(config.text("postgresql", "pg_ctl"));
+        let pg_ctl = locate(pg_ctl.map(PathBuf::from))?;
+        config.put("postgresql", "pgdata", paths.pgdata.display().to_string());
+        config.put("postgresql", "pg_ctl", pg_ctl.display().to_string());
+        config.put_some("postgresql", "username", own("username", "PGUSER"));
+        config.put_some("postgresql", "dbname", own("dbname", "PGDATABASE"));
+        config.put_some("postgresql", "host", own("pghost", "PGHOST"));
+        config.put_some("postgresql", "port", self.port.map(|port| port.to_string()));
+        config.put_some("postgresql", "listen_addresses", parsed.value("listen"));
+        config.put("postgresql", "auth_method", self.auth.as_str());
+        config.put("postgresql", "hba_level", self.hba_level);
+        config.put_some(
+            "replication",
+            "maximum_backup_rate",
+            parsed.value("maximum-backup-rate"),
+        );
+        self.ssl.store(config, &paths.pgdata);
+        Ok(())
+    }
+}
+
+fn monitor(context: &Context<'_>, parsed: &Parsed) -> Result<(String, Conninfo), Failure> {
+    let fatal = |text: &str| Failure::fatal(ExitCode::BadArgs, text);
+    let option = parsed.value("monitor");
+    let disabled = parsed.flag("disable-monitor");
+    if option.is_some() && disabled {
+        return Err(context.misuse(fatal("Use either --monitor or --disable-monitor, not both")));
+    }
+    if let Some(text) = parsed.value("node-id") {
+        if !disabled {
+            return Err(fatal(
+                "Option --node-id is only accepted with --disable-monitor",
+            ));
+        }
+        values::integer("--node-id", text, 1, i64::MAX)?;
+    } else if disabled {
+        return Err(fatal("Option --disable-monitor needs --node-id"));
+    }
+    if disabled {
+        return Err(
+            Failure::bad_args("nodes without a monitor are not built yet")
+                .hint("use --monitor; nothing was changed"),
+        );
+    }
+    let uri = option.map(str::to_owned).or_else(|| variable(MONITOR_VARIABLE)).ok_or_else(|| {
+        fatal("Failed to set the monitor URI: use either --monitor postgres://... or PG_AUTOCTL_MONITOR")
+            .hint("`pg_autoctl show uri --formation monitor` on the monitor's host prints it")
+    })?;
+    let conninfo = target::parse_uri(&uri)?;
+    Ok((uri, conninfo))
+}
+
+fn locate(pg_ctl: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    block_on(async {
+        Search::from_env(pg_ctl)
+            .find()
+            .await
+            .map(|found| found.pg_ctl)
+            .map_err(|error| {
+                Failure::error(ExitCode::BadConfig, "Failed to find the Postgres to run")
+                    .because(&error)
+                    .hint("use --pgctl, or set PG_CONFIG to the path of a pg_config")
+            })
+    })
+}

@@ -1,0 +1,280 @@
+//! `perform failover|switchover|promotion`, with the table of state changes as they come.
+
+use std::time::{Duration, Instant};
+
+use jiff::Zoned;
+use pgaf_protocol::NodeState;
+use serde::Deserialize;
+use tokio::sync::mpsc::Receiver;
+use tokio_postgres::Notification;
+
+use super::show_standby_names::which_group;
+use super::show_state::node_id;
+use super::{Context, block_on};
+use crate::error::{ExitCode, Failure};
+use crate::monitor_client::{MonitorClient, Param};
+use crate::options::parse::Parsed;
+use crate::options::values;
+use crate::render::out;
+use crate::render::table::{self, Column};
+use crate::target::Target;
+
+/// How many seconds are waited unless `--wait` says otherwise. Source: the old program.
+pub(crate) const DEFAULT_WAIT: u64 = 60;
+
+const FAILOVER: &str = "SELECT pgautofailover.perform_failover($1, $2)";
+const FAILOVER_WITH_LOSS: &str =
+    "SELECT pgautofailover.perform_failover($1, $2, allow_data_loss => true)";
+const PROMOTION: &str = "SELECT pgautofailover.perform_promotion($1, $2)";
+const GROUP_OF_NODE: &str =
+    "SELECT groupid FROM pgautofailover.node WHERE formationid = $1 and nodename = $2";
+const NODES: &str = "SELECT * FROM pgautofailover.get_nodes($1, $2) ORDER BY node_id";
+
+/// `perform failover` and `perform switchover`.
+pub(crate) fn failover(_context: &Context<'_>, parsed: &Parsed) -> Result<(), Failure> {
+    let wait = wait(parsed)?;
+    let group = parsed.value("group").map(values::group).transpose()?;
+    let target = Target::resolve(parsed)?;
+    let formation = target.formation();
+    let loss = parsed.flag("allow-data-loss");
+    block_on(async {
+        let mut client = MonitorClient::connect(&target).await?;
+        let group = which_group(&client, &target, &formation, group).await?;
+        let events = client.listen().await?;
+        if loss {
+            tracing::warn!(
+                "--allow-data-loss: commits that clients saw succeed may be missing afterwards"
+            );
+        }
+        let text = if loss { FAILOVER_WITH_LOSS } else { FAILOVER };
+        client
+            .query(text, &[Param::Text(&formation), Param::Int(group.into())])
+            .await
+            .map_err(|failure| refused(failure, &formation, group))?;
+        Watch {
+            client: &client,
+            events,
+            formation,
+            group,
+            wait,
+        }
+        .run()
+        .await
+    })
+}
+
+/// `perform promotion`.
+pub(crate) fn promotion(_context: &Context<'_>, parsed: &Parsed) -> Result<(), Failure> {
+    let wait = wait(parsed)?;
+    let target = Target::resolve(parsed)?;
+    let formation = target.formation();
+    let own = || {
+        target
+            .keeper()
+            .and_then(|local| local.config.text("pg_autoctl", "name"))
+    };
+    let name = parsed.value("name").or_else(own).ok_or_else(|| {
+        Failure::fatal(
+            ExitCode::BadArgs,
+            "Please use --name to target a specific node",
+        )
+    })?;
+    block_on(async {
+        let mut client = MonitorClient::connect(&target).await?;
+        let params = [Param::Text(&formation), Param::Text(name)];
+        let rows = client.query(GROUP_OF_NODE, &params).await?;
+        let group = rows
+            .first()
+            .and_then(|row| row.number(0))
+            .and_then(|group| i32::try_from(group).ok())
+            .ok_or_else(|| {
+                Failure::bad_args(format!(
+                    "Failed to find node \"{name}\" in formation \"{formation}\" on the monitor"
+                ))
+                .hint("`pg_autoctl show state` lists the nodes")
+            })?;
+        let events = client.listen().await?;
+        let started = client
+            .value(PROMOTION, &params)
+            .await
+            .map_err(|failure| refused(failure, &formation, group))?;
+        if started.as_deref() != Some("t") {
+            tracing::warn!("NOTICE:  node \"{name}\" is already the primary: nothing to do");
+            return Ok(());
+        }
+        Watch {
+            client: &client,
+            events,
+            formation,
+            group,
+            wait,
+        }
+        .run()
+        .await
+    })
+}
+
+fn wait(parsed: &Parsed) -> Result<u64, Failure> {
+    parsed
+        .value("wait")
+        .map_or(Ok(DEFAULT_WAIT), |text| values::seconds("--wait", text))
+}
+
+fn refused(failure: Failure, formation: &str, group: i32) -> Failure {
+    failure.hint(format!(
+        "`pg_autoctl inspect explain --formation {formation} --group {group}` says what is in the way"
+    ))
+}
+
+/// The payload of a notification on the channel `state`; other keys are of no use here.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StateChange {
+    formation: String,
+    group_id: i32,
+    node_id: i64,
+    name: String,
+    host: String,
+    port: u16,
+    reported_state: String,
+    goal_state: String,
+}
+
+/// Prints state changes until there is a primary.
+struct Watch<'a> {
+    client: &'a MonitorClient,
+    events: Receiver<Notification>,
+    formation: String,
+    group: i32,
+    /// Seconds; 0 is without limit.
+    wait: u64,
+}
+
+impl Watch<'_> {
+    async fn run(mut self) -> Result<(), Failure> {
+        let Self {
+            formation,
+            group,
+            wait,
+            ..
+        } = &self;
+        if *wait > 0 {
+            tracing::info!(
+                "Waiting {wait} secs for a notification with state \"{}\" in formation \"{formation}\" and group {group}",
+                NodeState::Primary.label()
+            );
+        }
+        tracing::info!(
+            "Listening monitor notifications about state changes in formation \"{formation}\" and group {group}"
+        );
+        tracing::info!("Following table displays times when notifications are received");
+        let columns = self.columns().await;
+        let widths = table::widths(&columns, &[]);
+        out::stdout(&table::head(&columns, &widths));
+        let start = Instant::now();
+        // The first change is never the end: it may be an echo from before the command.
+        let mut first = true;
+        while let Some(change) = self.next(start).await? {
+            if change.formation != self.formation || change.group_id != self.group {
+                continue;
+            }
+            out::stdout(&table::row(&columns, &widths, &cells(&change)));
+            let primary = NodeState::Primary.label();
+            if change.reported_state == primary && change.goal_state == primary && !first {
+                return Ok(());
+            }
+            first = false;
+        }
+        Err(Failure::error(
+            ExitCode::Internal,
+            "Failed to wait until a new primary has been notified",
+        )
+        .hint(format!(
+            "`pg_autoctl inspect explain --formation {} --group {}` says what the group waits for",
+            self.formation, self.group
+        )))
+    }
+
+    /// The next change; `None` when time is up.
+    async fn next(&mut self, start: Instant) -> Result<Option<StateChange>, Failure> {
+        loop {
+            let left = Duration::from_secs(self.wait).saturating_sub(start.elapsed());
+            let event = if self.wait == 0 {
+                self.events.recv().await
+            } else {
+                match tokio::time::timeout(left, self.events.recv()).await {
+                    Ok(event) => event,
+                    Err(_) => {
+                        tracing::error!("Failed to receive monitor's notifications");
+                        return Ok(None);
+                    }
+                }
+            };
+            let Some(event) = event else {
+                return Err(Failure::error(
+                    ExitCode::Internal,
+                    "the monitor closed the session while the state changes",
+                )
+                .hint("`pg_autoctl show state` shows how far it came"));
+            };
+            match serde_json::from_str(event.payload()) {
+                Ok(change) => return Ok(Some(change)),
+                Err(error) => tracing::warn!("cannot read a notification of the monitor: {error}"),
+            }
+        }
+    }
+
+    /// The columns, as wide as the group's nodes need.
+    async fn columns(&self) -> [Column; 6] {
+        let params = [Param::Text(&self.formation), Param::Int(self.group.into())];
+        let (name, host) = match self.client.query(NODES, &params).await {
+            Ok(rows) => rows.iter().fold((4, 9), |(name, host), row| {
+                let address = format!("{}:{}", row.text(2), row.text(3));
+                (
+                    name.max(row.text(1).chars().count()),
+                    host.max(address.chars().count()),
+                )
+            }),
+            Err(_) => {
+                tracing::warn!("Failed to get_nodes() on the monitor");
+                (25, 25)
+            }
+        };
+        [
+            Column::fixed("Time", 8),
+            Column::fixed("Name", name),
+            Column::fixed("Node", 5),
+            Column::fixed("Host:Port", host),
+            Column::fixed("Current State", 19),
+            Column::fixed("Assigned State", 19),
+        ]
+    }
+}
+
+fn cells(change: &StateChange) -> Vec<String> {
+    vec![
+        Zoned::now().strftime("%H:%M:%S").to_string(),
+        change.name.clone(),
+        node_id(change.group_id > 0, change.group_id, change.node_id),
+        format!("{}:{}", change.host, change.port),
+        change.reported_state.clone(),
+        change.goal_state.clone(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_notification_of_the_old_monitor_is_understood() {
+        let payload = r#"{"type": "state", "formation": "default", "groupId": 0, "nodeId": 1,
+            "name": "node1", "host": "localhost", "port": 15501, "reportedState": "primary",
+            "goalState": "draining", "health": "good"}"#;
+        let change: StateChange = serde_json::from_str(payload).unwrap();
+        assert_eq!(
+            cells(&change)[1..],
+            ["node1", "1", "localhost:15501", "primary", "draining"]
+        );
+    }
+}
