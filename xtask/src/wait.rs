@@ -9,6 +9,10 @@ use crate::interrupt;
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(50);
 
+/// A look that takes long, as one that starts a program, is followed by a pause of so many times its
+/// length: waiting must not be what keeps the machine busy.
+const PAUSE: u32 = 3;
+
 /// Waits until `holds` answers true. An error of `holds` counts as "not yet", and is named at the end.
 ///
 /// # Errors
@@ -21,6 +25,7 @@ pub(crate) fn until(
     let start = Instant::now();
     let mut last = String::new();
     loop {
+        let look = Instant::now();
         match holds() {
             Ok(true) => return Ok(()),
             Ok(false) => last.clear(),
@@ -30,7 +35,7 @@ pub(crate) fn until(
         if start.elapsed() > limit {
             bail!("{what}: not within {}{last}", crate::console::human(limit));
         }
-        std::thread::sleep(POLL);
+        std::thread::sleep(POLL.max(look.elapsed() * PAUSE));
     }
 }
 

@@ -220,7 +220,7 @@ pub enum Condition {
 /// What `expect` claims.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expectation {
-    /// The monitor's primary is this node.
+    /// The monitor's primary is this node, or becomes it within the few seconds that a report may take.
     Primary(Node),
     /// The longest time without an acknowledged write that ended after the last fault is below this.
     OutageBelow(Duration),

@@ -18,6 +18,9 @@ use crate::writer::{self, Writers};
 /// How long the standbys may take to replay the last rows before they are compared.
 const CATCH_UP: Duration = Duration::from_secs(30);
 
+/// A new primary takes writes a moment before it has reported that it does, and the monitor says so.
+const VIEW: Duration = Duration::from_secs(5);
+
 /// A first row must be acknowledged within this time of `write start`.
 const FIRST_WRITE: Duration = Duration::from_secs(30);
 
@@ -234,12 +237,12 @@ impl Run {
     fn expect(&mut self, expectation: &Expectation) -> Result<Option<String>> {
         match expectation {
             Expectation::Primary(node) => {
-                let (wanted, found) = (self.index(*node)?, self.cluster.primary()?);
-                ensure!(
-                    wanted == found,
-                    "the primary is {}",
-                    self.cluster.nodes[found].name
-                );
+                let wanted = self.index(*node)?;
+                wait::until(
+                    "the primary",
+                    VIEW,
+                    || Ok(self.cluster.primary()? == wanted),
+                )?;
             }
             Expectation::OutageBelow(limit) => {
                 let fault = self.fault;
@@ -299,7 +302,11 @@ impl Run {
     fn nothing_lost(&mut self) -> Result<String> {
         let resume = self.writers()?.are_running();
         self.writers()?.stop();
-        let primary = self.cluster.primary()?;
+        let mut primary = 0;
+        wait::until("a primary", VIEW, || {
+            primary = self.cluster.primary()?;
+            Ok(true)
+        })?;
         let rows = writer::rows(&self.cluster, primary)?;
         let (acked, missing, two_writers, warned) = {
             let writers = self.writers()?;
