@@ -62,6 +62,8 @@ pub(crate) struct Actor {
     /// When the witnesses of a suspect were last asked.
     asked: BTreeMap<NodeId, Time>,
     disk_line: Option<Time>,
+    /// Whether the kept probes follow the present nodes.
+    watching: bool,
 }
 
 impl Actor {
@@ -80,6 +82,7 @@ impl Actor {
             look_number: 0,
             asked: BTreeMap::new(),
             disk_line: None,
+            watching: false,
         }
     }
 
@@ -177,10 +180,16 @@ impl Actor {
             self.state.settle(&mut turn, &key);
         }
         let batch = turn.batch(&self.state.memory);
+        let changed = !batch.is_empty();
         if self.store_batch(&mut turn, batch).await {
             self.tell(&turn);
         }
         self.answer(turn);
+        if changed || !self.watching {
+            self.watching = true;
+            let deadline = self.probe_deadline();
+            self.probes.watch(&self.watched(), deadline);
+        }
         self.look()
     }
 
@@ -247,17 +256,14 @@ impl Actor {
 
     /// Tells what happened, and pushes goals to those whose goal changed.
     fn tell(&mut self, turn: &Turn) {
+        for line in &turn.lines {
+            tracing::info!("{line}");
+            self.hub.publish(Channel::Log, line);
+        }
         for happening in &turn.happened {
             happening.publish(&self.hub);
         }
-        let answered: BTreeSet<NodeId> = turn
-            .owed
-            .iter()
-            .filter_map(|owed| match owed {
-                Owed::Goal { report, .. } => Some(report.node),
-                _ => None,
-            })
-            .collect();
+        let answered: BTreeSet<NodeId> = turn.owed.iter().filter_map(Owed::reporter).collect();
         let keys: Vec<Key> = match &turn.memory_before {
             Some(_) => self.state.memory.keys(),
             None => turn.before.keys().cloned().collect(),
@@ -342,11 +348,10 @@ impl Actor {
         keeper::to_json(&answer)
     }
 
-    /// Looks after probes and witnesses; answers when to wake up next.
+    /// Has suspects looked at by probes and witnesses; answers when to wake up next.
     fn look(&mut self) -> Time {
         let now = clock::now();
         let deadline = self.probe_deadline();
-        self.probes.watch(&self.watched(), deadline);
         let mut wake = now.plus(clock::ms(TICK_MS));
         let all: BTreeSet<NodeId> = self.state.suspects.values().flatten().copied().collect();
         if let Some(next) = self.probes.look_again(&all, now, deadline) {

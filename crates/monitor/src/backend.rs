@@ -92,37 +92,31 @@ impl Backend for Bridge {
             )
             .with_hint("Each call is a transaction of its own: leave BEGIN away."));
         }
-        match call {
-            Call::KeeperReport(json) => {
-                check_version(&json)?;
-                let report: Box<Report> = from_json(&json, "report")?;
-                let session = (session.id, session.handle.clone());
-                let at = clock::now();
-                self.handle
-                    .ask(|reply| Input::Report {
-                        report,
-                        session,
-                        at,
-                        reply,
-                    })
-                    .await
-                    .map(text)
-            }
-            Call::KeeperRegister(json) => {
-                check_version(&json)?;
-                let registration: Box<Registration> = from_json(&json, "registration")?;
-                let register = |reply| Input::Register {
-                    registration,
-                    reply,
-                };
-                self.handle.ask(register).await.map(text)
-            }
-            call => {
-                self.handle
-                    .ask(|reply| Input::Operate { call, reply })
-                    .await
-            }
+        if let Call::KeeperReport(json) = call {
+            check_version(&json)?;
+            let report: Box<Report> = from_json(&json, "report")?;
+            let session = (session.id, session.handle.clone());
+            let at = clock::now();
+            let ask = |reply| Input::Report {
+                report,
+                session,
+                at,
+                reply,
+            };
+            return self.handle.ask(ask).await.map(text);
         }
+        if let Call::KeeperRegister(json) = call {
+            check_version(&json)?;
+            let registration: Box<Registration> = from_json(&json, "registration")?;
+            let ask = |reply| Input::Register {
+                registration,
+                reply,
+            };
+            return self.handle.ask(ask).await.map(text);
+        }
+        self.handle
+            .ask(|reply| Input::Operate { call, reply })
+            .await
     }
 
     async fn end_transaction(&self, _session: &SessionInfo, _commit: bool) -> Result<(), SqlError> {

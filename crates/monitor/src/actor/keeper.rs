@@ -140,11 +140,10 @@ impl State {
             Ok(done) => {
                 let key = (wish.formation.clone(), done.group);
                 if operate::find(&before, done.node).is_none() {
-                    tracing::info!(
-                        formation = %wish.formation, group = %done.group, node = %done.node,
-                        "Registering node {} \"{}\" ({}:{}) to formation \"{}\"",
-                        done.node, done.name, wish.host, wish.port, wish.formation
-                    );
+                    turn.lines.push(format!(
+                        "Registering node {} \"{}\" ({}:{}) to formation \"{}\" group {}",
+                        done.node, done.name, wish.host, wish.port, wish.formation, done.group
+                    ));
                 }
                 turn.dirty.insert(key.clone());
                 turn.owed.push(Owed::Registered { key, done, reply });

@@ -170,13 +170,18 @@ impl State {
             else {
                 return;
             };
+            live.nodes.retain(|id, _| group.nodes.contains_key(id));
             let decision = decide(&view, group, live, &self.settings, turn.now);
             if decision.phase_changed {
                 live.phase_since = turn.now;
             }
             let again = decision.phase_changed || decision.group != *group;
             *group = decision.group;
-            self.suspects.insert(key.clone(), decision.suspects);
+            if decision.suspects.is_empty() {
+                self.suspects.remove(key);
+            } else {
+                self.suspects.insert(key.clone(), decision.suspects);
+            }
             match decision.deadline {
                 Some(at) => drop(self.deadlines.insert(key.clone(), at)),
                 None => drop(self.deadlines.remove(key)),

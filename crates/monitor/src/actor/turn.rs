@@ -48,6 +48,21 @@ pub(crate) enum Owed {
     },
 }
 
+impl Owed {
+    /// The node whose report this answers.
+    pub(crate) fn reporter(&self) -> Option<NodeId> {
+        match self {
+            Self::Goal { report, .. } => Some(report.node),
+            Self::Registered { .. }
+            | Self::Done { .. }
+            | Self::PasswordSet { .. }
+            | Self::Snapshot { .. }
+            | Self::Explained { .. }
+            | Self::Verifier { .. } => None,
+        }
+    }
+}
+
 /// What one turn has done so far.
 #[derive(Debug)]
 pub(crate) struct Turn {
@@ -61,6 +76,8 @@ pub(crate) struct Turn {
     pub(crate) memory_before: Option<Box<Memory>>,
     /// What happened, in order.
     pub(crate) happened: Vec<Happening>,
+    /// Log lines about what is no event, such as a registration.
+    pub(crate) lines: Vec<String>,
     pub(crate) owed: Vec<Owed>,
 }
 
@@ -73,6 +90,7 @@ impl Turn {
             before: BTreeMap::new(),
             memory_before: None,
             happened: Vec::new(),
+            lines: Vec::new(),
             owed: Vec::new(),
         }
     }
@@ -185,6 +203,7 @@ impl Turn {
         }
         self.owed = kept;
         self.happened.clear();
+        self.lines.clear();
     }
 }
 
