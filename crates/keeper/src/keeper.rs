@@ -163,10 +163,10 @@ impl<'a, I: Instance> Keeper<'a, I> {
             () = self.ends.wake.notified() => self.look_anew(),
             outcome = poll(&mut self.running) => self.finished(outcome),
             observation = poll_look(&mut self.looking) => self.saw(observation),
-            look = self.ends.looks.recv() => if let Some(look) = look {
+            Some(look) = self.ends.looks.recv() => {
                 self.extras.look = Some(look);
                 self.publish();
-            },
+            }
             // A look that is under way is not begun again: its own deadline ends it.
             () = tokio::time::sleep(sleep) => self.stale = true,
         }
@@ -185,6 +185,9 @@ impl<'a, I: Instance> Keeper<'a, I> {
     /// How long nothing needs to be looked at.
     fn sleep(&self) -> Duration {
         let heartbeat = Duration::from_millis(self.journal.settings.heartbeat_interval_ms);
+        if self.looking.is_some() {
+            return heartbeat;
+        }
         let planned = self.plan.look_again.map_or(heartbeat, clock::until);
         heartbeat.min(planned)
     }

@@ -14,6 +14,8 @@
 //!
 //! Read first: [`KeeperConfig`], [`create`], [`run`].
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may panic"))]
+
 mod change;
 mod clock;
 mod config;
@@ -26,6 +28,8 @@ mod keeper;
 mod local;
 mod run;
 mod session;
+#[cfg(test)]
+mod tests;
 
 pub use config::{HbaLevel, Joining, KeeperConfig};
 pub use create::create;

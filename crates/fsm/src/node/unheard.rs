@@ -61,10 +61,10 @@ fn primary(view: &NodeView, goal: &Goal) -> Plan {
         Postgres::Running {
             in_recovery: false, ..
         } => adopted(view, &wanted),
+        Postgres::Starting => Plan::wait("Postgres is starting").soon(view.now),
         Postgres::Running {
             in_recovery: true, ..
         }
-        | Postgres::Starting
         | Postgres::Unresponsive => Plan::wait("waits for the monitor; Postgres goes on"),
         Postgres::Absent | Postgres::Down { .. } => down(view, goal, &wanted),
     }

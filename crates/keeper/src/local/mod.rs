@@ -67,6 +67,7 @@ pub(crate) struct Local {
     starts_failed: Cell<u32>,
     known: RefCell<Known>,
     staging: RefCell<Option<Staging>>,
+    deleting: RefCell<Option<tokio::task::JoinHandle<()>>>,
     progress: Arc<Mutex<Option<Progress>>>,
     wake: Arc<Notify>,
 }
@@ -107,6 +108,7 @@ impl Local {
             starts_failed: Cell::new(0),
             known: RefCell::default(),
             staging: RefCell::default(),
+            deleting: RefCell::default(),
             progress: Arc::default(),
             wake,
         };

@@ -88,6 +88,11 @@ impl Local {
                 .join("backup")
                 .join(format!("node_{node}"))
         });
+        // The last old copy may still be on its way out of there.
+        let deleting = self.deleting.borrow_mut().take();
+        if let Some(deleting) = deleting {
+            let _joined = deleting.await;
+        }
         let staging = match Staging::prepare(&config.pgdata, &wanted) {
             Ok(staging) => staging,
             Err(error) => return failed(&error),
@@ -163,7 +168,13 @@ impl Local {
         };
         let swapped = tokio::task::spawn_blocking(move || staging.swap_in()).await;
         let result = match swapped {
-            Ok(Ok(())) => {
+            Ok(Ok(old)) => {
+                let deleting = tokio::task::spawn_blocking(move || {
+                    if let Err(error) = old.delete() {
+                        tracing::warn!(error = %crate::words(&error), "cannot delete the old copy");
+                    }
+                });
+                *self.deleting.borrow_mut() = Some(deleting);
                 let marker = self.rewind_marker();
                 if rewind::interrupted(&marker) {
                     rewind::forget(&marker).map_or_else(|e| failed(&e), |()| Outcome::Done)

@@ -1,0 +1,5 @@
+//! The loop on real Postgres, with a monitor that is a channel.
+
+mod harness;
+mod pair;
+mod single;
