@@ -106,12 +106,14 @@ impl Search {
         if let Some(pg_config) = &self.pg_config {
             return Installation::at(&by_pg_config(pg_config).await?).await;
         }
-        if let Some(pg_config) = only(self.in_path("pg_config"))? {
-            // Client packages have a pg_config too, whose folder may hold no server.
-            let pg_ctl = by_pg_config(&pg_config).await?;
-            if pg_ctl.is_file() {
-                return Installation::at(&pg_ctl).await;
-            }
+        let mut named = Vec::new();
+        for pg_config in self.in_path("pg_config") {
+            named.push(by_pg_config(&pg_config).await?);
+        }
+        // Client packages have a pg_config too, whose folder may hold no server; and Debian's
+        // wrapper names the same folder as the one it wraps.
+        if let Some(pg_ctl) = only(distinct(named.into_iter()))? {
+            return Installation::at(&pg_ctl).await;
         }
         let pg_ctl = match only(self.in_path("pg_ctl"))? {
             Some(pg_ctl) => Some(pg_ctl),
