@@ -132,6 +132,11 @@ impl Failure {
         self.hint.is_some()
     }
 
+    /// Whether it has lines of its own below the message.
+    pub(crate) fn has_details(&self) -> bool {
+        !self.details.is_empty()
+    }
+
     /// The exit code.
     pub(crate) fn code(&self) -> ExitCode {
         self.code

@@ -41,6 +41,7 @@ pub(crate) fn failover(_context: &Context<'_>, parsed: &Parsed) -> Result<(), Fa
         let mut client = MonitorClient::connect(&target).await?;
         let group = which_group(&client, &target, &formation, group).await?;
         let events = client.listen().await?;
+        let before = primary_of(&client, &formation, group).await;
         if loss {
             tracing::warn!(
                 "--allow-data-loss: commits that clients saw succeed may be missing afterwards"
@@ -56,6 +57,7 @@ pub(crate) fn failover(_context: &Context<'_>, parsed: &Parsed) -> Result<(), Fa
             events,
             formation,
             group,
+            before,
             wait,
         }
         .run()
@@ -94,6 +96,7 @@ pub(crate) fn promotion(_context: &Context<'_>, parsed: &Parsed) -> Result<(), F
                 .hint("`pg_autoctl show state` lists the nodes")
             })?;
         let events = client.listen().await?;
+        let before = primary_of(&client, &formation, group).await;
         let started = client
             .value(PROMOTION, &params)
             .await
@@ -107,6 +110,7 @@ pub(crate) fn promotion(_context: &Context<'_>, parsed: &Parsed) -> Result<(), F
             events,
             formation,
             group,
+            before,
             wait,
         }
         .run()
@@ -121,6 +125,10 @@ fn wait(parsed: &Parsed) -> Result<u64, Failure> {
 }
 
 fn refused(failure: Failure, formation: &str, group: i32) -> Failure {
+    if failure.has_details() {
+        // The monitor has said it better.
+        return failure;
+    }
     failure.hint(format!(
         "`pg_autoctl inspect explain --formation {formation} --group {group}` says what is in the way"
     ))
@@ -140,12 +148,44 @@ struct StateChange {
     goal_state: String,
 }
 
+/// The node that takes writes before the command asks for another one.
+async fn primary_of(client: &MonitorClient, formation: &str, group: i32) -> Option<i64> {
+    let params = [Param::Text(formation), Param::Int(group.into())];
+    let rows = client.query(NODES, &params).await.ok()?;
+    rows.iter().find(|row| row.get(5) == Some("t"))?.number(0)
+}
+
+/// Tells the end of a change of primary from what went before it: health and plans are notified
+/// too, and the old primary is `primary` in those.
+#[derive(Debug, Default)]
+struct End {
+    /// Somebody was told to leave `primary` or to become it.
+    moving: bool,
+}
+
+impl End {
+    /// The primary, once a change that began has ended.
+    fn after(&mut self, change: &StateChange) -> Option<i64> {
+        let states = [change.reported_state.as_str(), change.goal_state.as_str()];
+        let quiet = [NodeState::Primary.label(), NodeState::Secondary.label()];
+        if states.iter().any(|state| !quiet.contains(state)) {
+            self.moving = true;
+        }
+        let primary = states
+            .iter()
+            .all(|state| *state == NodeState::Primary.label());
+        (primary && self.moving).then_some(change.node_id)
+    }
+}
+
 /// Prints state changes until there is a primary.
 struct Watch<'a> {
     client: &'a MonitorClient,
     events: Receiver<Notification>,
     formation: String,
     group: i32,
+    /// Who was primary before.
+    before: Option<i64>,
     /// Seconds; 0 is without limit.
     wait: u64,
 }
@@ -155,6 +195,7 @@ impl Watch<'_> {
         let Self {
             formation,
             group,
+            before,
             wait,
             ..
         } = &self;
@@ -172,18 +213,15 @@ impl Watch<'_> {
         let widths = table::widths(&columns, &[]);
         out::stdout(&table::head(&columns, &widths));
         let start = Instant::now();
-        // The first change is never the end: it may be an echo from before the command.
-        let mut first = true;
+        let mut end = End::default();
         while let Some(change) = self.next(start).await? {
             if change.formation != self.formation || change.group_id != self.group {
                 continue;
             }
             out::stdout(&table::row(&columns, &widths, &cells(&change)));
-            let primary = NodeState::Primary.label();
-            if change.reported_state == primary && change.goal_state == primary && !first {
-                return Ok(());
+            if let Some(primary) = end.after(&change) {
+                return self.conclude(primary);
             }
-            first = false;
         }
         Err(Failure::error(
             ExitCode::Internal,
@@ -192,6 +230,21 @@ impl Watch<'_> {
         .hint(format!(
             "`pg_autoctl inspect explain --formation {} --group {}` says what the group waits for",
             self.formation, self.group
+        )))
+    }
+
+    /// The group has a primary again: another one, or the same one when the move was given up.
+    fn conclude(&self, after: i64) -> Result<(), Failure> {
+        if self.before != Some(after) {
+            return Ok(());
+        }
+        Err(Failure::error(
+            ExitCode::Internal,
+            format!("the change of primary was given up: node {after} is the primary again"),
+        )
+        .hint(format!(
+            "`pg_autoctl show events --formation {}` says why, no commit was lost",
+            self.formation
         )))
     }
 
@@ -276,5 +329,25 @@ mod tests {
             cells(&change)[1..],
             ["node1", "1", "localhost:15501", "primary", "draining"]
         );
+    }
+
+    #[test]
+    fn a_change_ends_with_a_primary_after_somebody_moved() {
+        let change = |node: i64, reported: &str, goal: &str| StateChange {
+            formation: "default".into(),
+            group_id: 0,
+            node_id: node,
+            name: "n".into(),
+            host: "h".into(),
+            port: 1,
+            reported_state: reported.into(),
+            goal_state: goal.into(),
+        };
+        let mut end = End::default();
+        assert_eq!(end.after(&change(1, "primary", "primary")), None);
+        assert_eq!(end.after(&change(1, "primary", "primary")), None);
+        assert_eq!(end.after(&change(1, "primary", "draining")), None);
+        assert_eq!(end.after(&change(2, "wait_primary", "primary")), None);
+        assert_eq!(end.after(&change(2, "primary", "primary")), Some(2));
     }
 }
