@@ -153,6 +153,7 @@ fn one(
     if let Some(statement) = by_tokens(&plain)? {
         return Ok(statement.into());
     }
+    let tokens = table_as_select(tokens);
     let mut parser = Parser::new(dialect)
         .with_recursion_limit(MAX_RECURSION)
         .with_tokens_with_locations(tokens);
@@ -170,6 +171,19 @@ fn one(
         });
     }
     other(statement).map(Parsed::from)
+}
+
+/// `TABLE name` is `SELECT * FROM name`; the parser knows only the longer form.
+fn table_as_select(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let Some(first) = tokens.first() else { return tokens };
+    if keyword(&first.token) == Some(Keyword::TABLE) {
+        let span = first.span;
+        let words =
+            [Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM")];
+        let words = words.map(|token| TokenWithSpan { token, span });
+        tokens.splice(..1, words);
+    }
+    tokens
 }
 
 fn syntax_error(error: sqlparser::parser::ParserError) -> SqlError {
@@ -313,6 +327,7 @@ fn other(statement: ast::Statement) -> Result<Statement, SqlError> {
         | ast::Statement::CreateFunction(_)
         | ast::Statement::CreateExtension(_)
         | ast::Statement::CreateRole(_)
+        | ast::Statement::CreateUser(_)
         | ast::Statement::CreateSchema { .. }
         | ast::Statement::CreateDatabase { .. }
         | ast::Statement::Drop { .. } => return Err(read_only("CREATE or DROP")),

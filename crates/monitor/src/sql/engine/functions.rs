@@ -199,7 +199,8 @@ fn types(add: &Add<'_>) -> Result<()> {
         Box::new(|_, args| match args.first() {
             Some(Value::Text(text)) => parse_text(text, type_of(args.get(1))),
             Some(Value::Int(number)) => parse_text(&number.to_string(), type_of(args.get(1))),
-            Some(Value::Null | Value::Real(_)) | None => Ok(Value::Null),
+            Some(Value::Real(number)) => parse_text(&format!("{number:.0}"), type_of(args.get(1))),
+            Some(Value::Null) | None => Ok(Value::Null),
         }),
     )?;
     add(

@@ -344,7 +344,8 @@ impl Planner {
             .ok_or_else(|| undefined(&function.name, all().any(|known| known.name == name)))?;
         let mut sql = known.template.to_owned();
         for (index, (typed, ty)) in given.into_iter().zip(known.args).enumerate().rev() {
-            let typed = self.coerce(typed, *ty)?;
+            // As Postgres' "any": an array of whatever is printed the same.
+            let typed = if *ty == TextArray { typed } else { self.coerce(typed, *ty)? };
             sql = sql.replace(&format!("{{{index}}}"), &typed.sql);
         }
         Ok(Typed::plain(sql, known.returns))

@@ -777,7 +777,7 @@ impl Planner {
                 PgType::Float8 => format!("CAST({} AS REAL)", typed.sql),
                 PgType::Numeric => typed.sql,
                 _ => format!(
-                    "pgaf_parse(CAST(round({}) AS INTEGER), {})",
+                    "pgaf_parse({}, {})",
                     typed.sql,
                     ty.oid()
                 ),

@@ -24,7 +24,7 @@ pub(super) use arguments::in_range;
 
 /// Nesting that the planner follows; source: chosen, far above any query of a client, far below
 /// what a thread's stack holds.
-const MAX_DEPTH: usize = 150;
+const MAX_DEPTH: usize = 64;
 
 /// A result column.
 #[derive(Clone, Debug, PartialEq, Eq)]
