@@ -218,8 +218,9 @@ pub(super) fn drop_node(view: &NodeView) -> Plan {
 /// Puts in order what every plan has in common: the journal entry of a goal that is reached, and
 /// the pause of a step that failed.
 fn finish(view: &NodeView, mut plan: Plan) -> Plan {
+    // First of all: a state that was reported once must not be taken back by what is done next.
     if plan.reached
-        && plan.step.is_none()
+        && !plan.fence
         && !plan.end
         && let Some(goal) = &view.journal.goal
         && (view.journal.reached != goal.stamp || view.journal.state != goal.state)

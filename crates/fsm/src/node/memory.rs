@@ -363,8 +363,12 @@ impl Memory {
             | Step::NameCopy { .. }
             | Step::Stop { .. }
             | Step::EndSender { .. }
-            | Step::EnsureObjects
-            | Step::Promote { .. } => {}
+            | Step::EnsureObjects => {}
+            // Nobody else can be primary of this term: until the first answer could have come, a
+            // promotion counts like a lease. Otherwise the fence would meet every new primary.
+            Step::Promote { .. } => {
+                self.leased(now.plus(Duration::from_millis(journal.settings.lease_ms)));
+            }
         }
     }
 
