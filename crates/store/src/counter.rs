@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::OpenError;
+use crate::lock::PRIVATE;
 
 /// Bytes of one slot: about 600 groups. A longer text grows the slots, by a new file.
 const SLOT_BYTES: usize = 32 * 1024;
@@ -180,6 +181,7 @@ fn write_new(path: &Path, marks: &Marks) -> std::io::Result<(File, usize)> {
         .truncate(true)
         .read(true)
         .write(true)
+        .mode(PRIVATE)
         .open(&temporary)?;
     file.write_all(&slot)?;
     file.write_all(&slot)?;

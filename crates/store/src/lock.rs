@@ -2,12 +2,16 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::error::OpenError;
+
+/// Mode of our files: the store holds the verifier of a password.
+pub(crate) const PRIVATE: u32 = 0o600;
 
 /// A held lock; ends with the process, however that ends.
 #[derive(Debug)]
@@ -36,6 +40,7 @@ impl StoreLock {
             .truncate(false)
             .read(true)
             .write(true)
+            .mode(PRIVATE)
             .open(&path)
             .map_err(failed)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {

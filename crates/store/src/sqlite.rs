@@ -7,6 +7,8 @@ mod schema;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -17,7 +19,7 @@ use crate::batch::{Batch, Revision, Versioned};
 use crate::counter::{Continuation, CounterFile, Marks};
 use crate::error::{OpenError, StoreError};
 use crate::event::{EventFilter, StoredEvent};
-use crate::lock::{StoreLock, beside};
+use crate::lock::{PRIVATE, StoreLock, beside};
 use crate::{Pending, Store};
 
 use worker::{Job, Worker};
@@ -63,6 +65,18 @@ impl SqliteStore {
             path: path.to_path_buf(),
             source,
         };
+        if !exists {
+            // SQLite gives the WAL the mode of the database.
+            File::options()
+                .create(true)
+                .append(true)
+                .mode(PRIVATE)
+                .open(path)
+                .map_err(|source| OpenError::File {
+                    path: path.to_path_buf(),
+                    source,
+                })?;
+        }
         let connection = schema::connect(path)?;
         let made = schema::prepare(&connection, path, identity)?;
         let marks = schema::marks(&connection).map_err(failed)?;

@@ -106,6 +106,22 @@ fn a_missing_store_is_not_made_by_accident() {
 }
 
 #[test]
+fn nobody_else_can_read_the_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let opened = open(&folder.path().join("m.db"));
+    block_on(opened.store.commit(marked("a", 1))).unwrap();
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", entry.file_name());
+        files += 1;
+    }
+    assert_eq!(files, 4, "database, WAL, counter, lock");
+}
+
+#[test]
 fn a_newer_schema_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.db");
