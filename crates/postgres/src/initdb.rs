@@ -119,7 +119,8 @@ fn finish(staging: Staging, copy: CopyId, failure: Option<InitdbError>) -> Resul
     let Some(failure) = failure else {
         copy::write(staging.path(), copy).map_err(InitdbError::Name)?;
         durable::sync_filesystem(staging.path())?;
-        staging.swap_in()?;
+        // An empty directory, if any.
+        staging.swap_in()?.delete()?;
         return Ok(());
     };
     if let Err(error) = staging.discard() {

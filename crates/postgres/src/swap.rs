@@ -19,6 +19,7 @@ mod staging;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use staging::carry;
 pub use staging::{StageError, Staging};
 
 use crate::durable::{DurableError, failed};
@@ -74,13 +75,46 @@ fn step(
     }
 }
 
-impl Staging {
-    /// Makes the new copy PGDATA and deletes the old one. Postgres must be down, and the copy be
-    /// durable. Blocks; after an error, or a crash, [`resume`] completes it.
+/// The old copy, after the new one is in place. Dropped without [`delete`](Self::delete), it stays
+/// until [`resume`].
+#[must_use = "the old copy takes its space until it is deleted"]
+#[derive(Debug)]
+pub struct OldCopy {
+    pgdata: PathBuf,
+    inside: bool,
+}
+
+impl OldCopy {
+    /// Deletes it, which may take long: nothing waits for it. Blocks.
+    ///
+    /// # Errors
+    /// [`SwapError`]; [`resume`] goes on.
+    pub fn delete(self) -> Result<(), SwapError> {
+        self.delete_until(&mut |_| false)
+    }
+
+    /// As [`Self::delete`], with a failpoint.
     ///
     /// # Errors
     /// [`SwapError`].
-    pub fn swap_in(self) -> Result<(), SwapError> {
+    pub fn delete_until(self, failpoint: Failpoint<'_>) -> Result<(), SwapError> {
+        if self.inside {
+            entries::resume(&self.pgdata, failpoint)?;
+        } else {
+            rename::resume(&self.pgdata, failpoint)?;
+        }
+        Ok(())
+    }
+}
+
+impl Staging {
+    /// Makes the new copy PGDATA: 2 ms. The old one is to be deleted then, in one's own time.
+    /// Postgres must be down, and the copy be durable. Blocks; after an error, or a crash,
+    /// [`resume`] completes it.
+    ///
+    /// # Errors
+    /// [`SwapError`].
+    pub fn swap_in(self) -> Result<OldCopy, SwapError> {
         self.swap_in_until(&mut |_| false)
     }
 
@@ -88,20 +122,25 @@ impl Staging {
     ///
     /// # Errors
     /// [`SwapError`].
-    pub fn swap_in_until(self, failpoint: Failpoint<'_>) -> Result<(), SwapError> {
+    pub fn swap_in_until(self, failpoint: Failpoint<'_>) -> Result<OldCopy, SwapError> {
         if !is_complete(self.path()) {
             return Err(SwapError::Incomplete(self.path().to_owned()));
         }
-        if self.is_inside() {
-            entries::swap(&self, failpoint)
+        let inside = self.is_inside();
+        if inside {
+            entries::swap(&self, failpoint)?;
         } else {
-            rename::swap(&self, failpoint)
+            rename::swap(&self, failpoint)?;
         }
+        Ok(OldCopy {
+            pgdata: self.pgdata().to_owned(),
+            inside,
+        })
     }
 }
 
-/// Finishes, or undoes, a swap that was under way. Called at each start, before anything looks at
-/// PGDATA. Blocks; costs two `stat`s when there is nothing to do.
+/// Finishes, or undoes, a swap that was under way, and deletes the old copy. Called at each start,
+/// before anything looks at PGDATA. Blocks; costs two `stat`s when there is nothing to do.
 ///
 /// # Errors
 /// [`SwapError`].

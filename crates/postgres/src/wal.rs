@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use pgaf_protocol::{Position, TimelineId};
+use pgaf_protocol::{Lsn, Position, TimelineId};
 
 use crate::control::ControlData;
 use chain::Chain;
@@ -67,6 +67,26 @@ pub enum WalError {
 /// # Errors
 /// [`WalError`]: the copy has no position.
 pub async fn end_of_valid_wal(pgdata: &Path, control: &ControlData) -> Result<Position, WalError> {
+    blocking(pgdata, control, |pgdata, control| {
+        read_to_end(pgdata, control).map(|last| last.end)
+    })
+    .await
+}
+
+/// The last record of valid WAL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LastRecord {
+    /// Its first byte.
+    pub(crate) start: Lsn,
+    /// The first byte after it.
+    pub(crate) end: Position,
+}
+
+/// As [`end_of_valid_wal`], with the place of the last record.
+pub(crate) async fn last_record(
+    pgdata: &Path,
+    control: &ControlData,
+) -> Result<LastRecord, WalError> {
     blocking(pgdata, control, read_to_end).await
 }
 
@@ -97,18 +117,18 @@ pub async fn shutdown_checkpoint_end(
     .await
 }
 
-async fn blocking(
+async fn blocking<T: Send + 'static>(
     pgdata: &Path,
     control: &ControlData,
-    read: impl FnOnce(&Path, &ControlData) -> Result<Position, WalError> + Send + 'static,
-) -> Result<Position, WalError> {
+    read: impl FnOnce(&Path, &ControlData) -> Result<T, WalError> + Send + 'static,
+) -> Result<T, WalError> {
     let (pgdata, control) = (pgdata.to_owned(), control.clone());
     tokio::task::spawn_blocking(move || read(&pgdata, &control))
         .await
         .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }
 
-fn read_to_end(pgdata: &Path, control: &ControlData) -> Result<Position, WalError> {
+fn read_to_end(pgdata: &Path, control: &ControlData) -> Result<LastRecord, WalError> {
     let label = pgdata.join("backup_label");
     if label.exists() {
         return Err(WalError::BackupLabel(label));
@@ -134,7 +154,10 @@ fn read_to_end(pgdata: &Path, control: &ControlData) -> Result<Position, WalErro
     if control.backup_start.is_some() || control.end_of_backup_required {
         return Err(WalError::InBackup { end });
     }
-    Ok(end)
+    Ok(LastRecord {
+        start: last.start,
+        end,
+    })
 }
 
 /// Bytes of WAL from the last checkpoint's redo point on: what a crash recovery would have to read

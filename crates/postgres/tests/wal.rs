@@ -52,7 +52,7 @@ async fn standby_of(primary: &Cluster, name: &str) -> Cluster {
     };
     let staging = Staging::prepare(&standby.pgdata, &standby.folder.join("backup")).unwrap();
     base_backup(&request, &staging, |_| {}).await.unwrap();
-    staging.swap_in().unwrap();
+    staging.swap_in().unwrap().delete().unwrap();
     standby.follow(primary);
     standby
 }

@@ -12,9 +12,12 @@ use crate::processes;
 /// Between two looks at `postmaster.pid` (chosen: a start takes 60 ms at least).
 const LOOK: Duration = Duration::from_millis(5);
 /// Between two looks at what recovery does, which read all of `/proc` (chosen).
-const LOOK_CLOSER: Duration = Duration::from_millis(250);
-/// Between two reports of recovery (chosen).
-const REPORT: Duration = Duration::from_secs(1);
+const LOOK_CLOSER: Duration = Duration::from_secs(1);
+/// Recovery that moves uses more of the processor than this between two looks (chosen: 2 %; looking
+/// for WAL ten times a second takes 0.1 %), …
+const MOVING_TICKS: u64 = 2;
+/// … or reads more than this (chosen; looking for WAL ten times a second reads 80 KiB).
+const MOVING_BYTES: u64 = 256 << 10;
 /// Lines of a log that go into a message (chosen).
 const LOG_LINES: usize = 6;
 
@@ -46,8 +49,8 @@ pub struct Recovery {
 
 impl Postmaster {
     /// Waits until it is [`Phase::Ready`] or [`Phase::Standby`], however long recovery takes, as
-    /// long as something moves within each `stall`. `on_progress` hears of recovery, at most once a
-    /// second. Cancel-safe.
+    /// long as something moves within each `stall`. `on_progress` hears of recovery, once a second.
+    /// Cancel-safe.
     ///
     /// # Errors
     /// [`ReadyError`]; the server is left as it is.
@@ -56,28 +59,16 @@ impl Postmaster {
         stall: Duration,
         mut on_progress: impl FnMut(&Recovery) + Send,
     ) -> Result<Phase, ReadyError> {
-        let begin = Instant::now();
-        let (mut moved, mut looked, mut reported) = (begin, begin, begin);
-        let mut last = None;
+        let mut movement = Movement::new();
         loop {
             if let Some(phase) = self.settled_phase() {
                 return Ok(phase);
             }
-            let now = Instant::now();
-            if now - looked >= LOOK_CLOSER {
-                looked = now;
-                let (seen, activity) = self.activity();
-                if last.as_ref() != Some(&seen) {
-                    last = Some(seen);
-                    moved = now;
-                }
-                if now - reported >= REPORT {
-                    reported = now;
-                    on_progress(&Recovery { activity });
-                }
-                if now - moved >= stall {
-                    return Err(ReadyError::Stalled { limit: stall });
-                }
+            if let Some(activity) = movement.look(self) {
+                on_progress(&Recovery { activity });
+            }
+            if movement.none_for() >= stall {
+                return Err(ReadyError::Stalled { limit: stall });
             }
             if let Ok(exit) = tokio::time::timeout(LOOK, self.exited()).await {
                 return Err(ReadyError::Exited {
@@ -88,31 +79,106 @@ impl Postmaster {
         }
     }
 
+    /// Waits until it has ended by itself, as long as something moves within each `stall`.
+    pub(crate) async fn exited_while_moving(&self, stall: Duration) -> bool {
+        let mut movement = Movement::new();
+        while movement.none_for() < stall {
+            if tokio::time::timeout(LOOK, self.exited()).await.is_ok() {
+                return true;
+            }
+            movement.look(self);
+        }
+        false
+    }
+
     /// The phase in `postmaster.pid`, once it is one to wait for, and this server wrote it.
     fn settled_phase(&self) -> Option<Phase> {
         let file = PidFile::read(self.pgdata()).ok()??;
         let settled = matches!(file.phase, Some(Phase::Ready | Phase::Standby));
         file.phase.filter(|_| settled && file.pid == self.pid())
     }
+}
 
-    /// What changes when recovery moves, and what the startup process shows.
-    ///
-    /// A startup process that waits for WAL looks for it several times a second: that is no
-    /// movement, though it reads and uses the processor.
-    fn activity(&self) -> ((u64, u64, String), String) {
-        let pids = processes::of_cluster(self.pgdata()).unwrap_or_default();
+/// Whether recovery gets on.
+///
+/// A startup process that waits for WAL looks for it several times a second: it reads a page then,
+/// and uses some time of the processor, and shows the same title as one that replays.
+struct Movement {
+    looked: Instant,
+    moved: Instant,
+    last: Option<Sample>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Sample {
+    pid: i32,
+    shown: String,
+    cpu_ticks: u64,
+    bytes: u64,
+    on_disk: bool,
+}
+
+impl Movement {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            looked: now,
+            moved: now,
+            last: None,
+        }
+    }
+
+    fn none_for(&self) -> Duration {
+        self.moved.elapsed()
+    }
+
+    /// Looks once a second; answers what the startup process shows.
+    fn look(&mut self, server: &Postmaster) -> Option<String> {
+        if self.looked.elapsed() < LOOK_CLOSER {
+            return None;
+        }
+        self.looked = Instant::now();
+        let sample = Sample::of(server);
+        let shown = sample.shown.clone();
+        if self
+            .last
+            .as_ref()
+            .is_none_or(|last| sample.moved_since(last))
+        {
+            self.moved = self.looked;
+        }
+        self.last = Some(sample);
+        Some(shown)
+    }
+}
+
+impl Sample {
+    /// Of the startup process, or of the postmaster until there is one.
+    fn of(server: &Postmaster) -> Self {
+        let pids = processes::of_cluster(server.pgdata()).unwrap_or_default();
         let startup = pids.iter().find_map(|pid| {
             let title = processes::title(*pid);
             title
                 .split_once(": startup")
                 .map(|(_, shown)| (*pid, shown.trim().to_owned()))
         });
-        let (pid, shown) = startup.unwrap_or((self.pid(), String::new()));
-        if shown.starts_with("waiting for") {
-            return ((0, 0, shown.clone()), shown);
+        let (pid, shown) = startup.unwrap_or((server.pid(), String::new()));
+        let stat = processes::stat(pid);
+        Self {
+            pid,
+            shown,
+            cpu_ticks: stat.map_or(0, |s| s.cpu_ticks),
+            bytes: processes::bytes_read(pid),
+            on_disk: stat.is_some_and(|s| s.state == 'D'),
         }
-        let cpu = processes::stat(pid).map_or(0, |s| s.cpu_ticks);
-        ((cpu, processes::bytes_read(pid), shown.clone()), shown)
+    }
+
+    fn moved_since(&self, last: &Self) -> bool {
+        self.pid != last.pid
+            || self.shown != last.shown
+            || self.on_disk
+            || self.cpu_ticks.saturating_sub(last.cpu_ticks) >= MOVING_TICKS
+            || self.bytes.saturating_sub(last.bytes) >= MOVING_BYTES
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn swap(staging: &Staging, failpoint: Failpoint<'_>) -> Result<(), Sw
         external,
     };
     write(pgdata, &marker)?;
-    go_on(pgdata, &mut marker, failpoint)
+    put_in_place(pgdata, &mut marker, failpoint)
 }
 
 pub(super) fn resume(pgdata: &Path, failpoint: Failpoint<'_>) -> Result<Resumed, SwapError> {
@@ -69,7 +69,8 @@ pub(super) fn resume(pgdata: &Path, failpoint: Failpoint<'_>) -> Result<Resumed,
         Err(_) => return Err(SwapError::Marker(path)),
     };
     let mut marker = serde_json::from_slice(&text).map_err(|_| SwapError::Marker(path))?;
-    go_on(pgdata, &mut marker, failpoint)?;
+    put_in_place(pgdata, &mut marker, failpoint)?;
+    clean_up(pgdata, &marker, failpoint)?;
     Ok(Resumed::Finished)
 }
 
@@ -79,7 +80,11 @@ fn write(pgdata: &Path, marker: &Marker) -> Result<(), SwapError> {
     Ok(durable::write_file(&path, &text, 0o600)?)
 }
 
-fn go_on(pgdata: &Path, marker: &mut Marker, failpoint: Failpoint<'_>) -> Result<(), SwapError> {
+fn put_in_place(
+    pgdata: &Path,
+    marker: &mut Marker,
+    failpoint: Failpoint<'_>,
+) -> Result<(), SwapError> {
     let incoming = pgdata.join(FOLDER).join("data");
     let outgoing = pgdata.join(OUTGOING);
     if marker.phase == Phase::Out {
@@ -101,8 +106,12 @@ fn go_on(pgdata: &Path, marker: &mut Marker, failpoint: Failpoint<'_>) -> Result
         marker.phase = Phase::Clean;
         write(pgdata, marker)?;
     }
+    Ok(())
+}
+
+fn clean_up(pgdata: &Path, marker: &Marker, failpoint: Failpoint<'_>) -> Result<(), SwapError> {
     step(failpoint, "delete old")?;
-    durable::remove_tree(&outgoing)?;
+    durable::remove_tree(&pgdata.join(OUTGOING))?;
     step(failpoint, "delete external")?;
     marker.external.remove()?;
     step(failpoint, "delete folder")?;

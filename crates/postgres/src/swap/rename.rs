@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::external::External;
 use super::staging::{self, Staging, sibling};
 use super::{Failpoint, Resumed, SwapError, step};
-use crate::durable::{self, parent};
+use crate::durable;
 
 /// What a swap that is under way is about. Its place says for which PGDATA.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ pub(super) fn swap(staging: &Staging, failpoint: Failpoint<'_>) -> Result<(), Sw
     };
     let text = serde_json::to_vec(&marker).map_err(|_| SwapError::Marker(marker_path(pgdata)))?;
     durable::write_file(&marker_path(pgdata), &text, 0o600)?;
-    go_on(pgdata, &marker, failpoint).map(|_| ())
+    put_in_place(pgdata, &marker, failpoint).map(|_| ())
 }
 
 pub(super) fn resume(pgdata: &Path, failpoint: Failpoint<'_>) -> Result<Resumed, SwapError> {
@@ -51,13 +51,18 @@ pub(super) fn resume(pgdata: &Path, failpoint: Failpoint<'_>) -> Result<Resumed,
         Err(_) => return Err(SwapError::Marker(path)),
     };
     let marker = serde_json::from_slice(&text).map_err(|_| SwapError::Marker(path))?;
-    go_on(pgdata, &marker, failpoint)
+    let outcome = put_in_place(pgdata, &marker, failpoint)?;
+    clean_up(pgdata, &marker, outcome, failpoint)?;
+    Ok(outcome)
 }
 
-/// Does what is left to do; what is where says what that is.
-fn go_on(pgdata: &Path, marker: &Marker, failpoint: Failpoint<'_>) -> Result<Resumed, SwapError> {
+/// Does what is left to do of the swap itself; what is where says what that is.
+fn put_in_place(
+    pgdata: &Path,
+    marker: &Marker,
+    failpoint: Failpoint<'_>,
+) -> Result<Resumed, SwapError> {
     let there = |path: &Path| path.symlink_metadata().is_ok();
-    let mut outcome = Resumed::Finished;
     if there(&marker.new) {
         if there(pgdata) {
             step(failpoint, "old aside")?;
@@ -65,20 +70,29 @@ fn go_on(pgdata: &Path, marker: &Marker, failpoint: Failpoint<'_>) -> Result<Res
         }
         step(failpoint, "new in place")?;
         durable::rename(&marker.new, pgdata)?;
-    } else if !there(pgdata) {
-        // Somebody removed the new copy while we were away.
-        if !there(&marker.old) {
-            return Err(SwapError::Lost {
-                new: marker.new.clone(),
-                old: marker.old.clone(),
-            });
-        }
-        step(failpoint, "old back")?;
-        durable::rename(&marker.old, pgdata)?;
-        outcome = Resumed::Undone;
-    } else if !there(&marker.old) && !there(parent(&marker.new)) {
-        tracing::debug!("the swap was complete but for its marker");
+        return Ok(Resumed::Finished);
     }
+    if there(pgdata) {
+        return Ok(Resumed::Finished);
+    }
+    // Somebody removed the new copy while we were away.
+    if !there(&marker.old) {
+        return Err(SwapError::Lost {
+            new: marker.new.clone(),
+            old: marker.old.clone(),
+        });
+    }
+    step(failpoint, "old back")?;
+    durable::rename(&marker.old, pgdata)?;
+    Ok(Resumed::Undone)
+}
+
+fn clean_up(
+    pgdata: &Path,
+    marker: &Marker,
+    outcome: Resumed,
+    failpoint: Failpoint<'_>,
+) -> Result<(), SwapError> {
     if outcome == Resumed::Finished {
         step(failpoint, "delete old")?;
         durable::remove_tree(&marker.old)?;
@@ -89,5 +103,5 @@ fn go_on(pgdata: &Path, marker: &Marker, failpoint: Failpoint<'_>) -> Result<Res
     staging::remove_folder(&marker.folder, false)?;
     step(failpoint, "unmark")?;
     durable::remove_file(&marker_path(pgdata))?;
-    Ok(outcome)
+    Ok(())
 }

@@ -30,6 +30,9 @@ pub struct Staging {
 /// Why there is no second directory.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
+    /// The last swap cannot be completed.
+    #[error("an earlier swap of the data directory cannot be completed")]
+    Unfinished(#[source] Box<super::SwapError>),
     /// It cannot be made, or cleaned of an interrupted attempt.
     #[error(transparent)]
     Durable(#[from] DurableError),
@@ -40,11 +43,13 @@ impl Staging {
     /// removed. `wanted` (the setting `replication.backup_directory`) is used when PGDATA can be
     /// renamed; when PGDATA is a mount point, or its parent is not ours to write, the directory is
     /// made inside PGDATA instead, and when `wanted` is on another filesystem, beside PGDATA. Only
-    /// a folder of its own in it is used, so that what else it holds stays.
+    /// a folder of its own in it is used, so that what else it holds stays. A swap that is not
+    /// complete is completed first.
     ///
     /// # Errors
     /// [`StageError`].
     pub fn prepare(pgdata: &Path, wanted: &Path) -> Result<Self, StageError> {
+        super::resume(pgdata).map_err(|error| StageError::Unfinished(Box::new(error)))?;
         let pgdata = resolve(pgdata);
         fs::create_dir_all(parent(&pgdata)).map_err(failed("create", parent(&pgdata)))?;
         let inside = pgdata.exists() && !can_be_renamed(&pgdata);

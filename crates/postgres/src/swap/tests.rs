@@ -66,7 +66,7 @@ impl Place {
 fn the_new_copy_takes_the_place_of_the_old_one() {
     for inside in [false, true] {
         let place = Place::new(inside);
-        place.staged().swap_in().unwrap();
+        place.staged().swap_in().unwrap().delete().unwrap();
         assert!(is_whole(&place.pgdata(), "new"));
         assert_eq!(place.leftovers(), Vec::<String>::new());
         assert_eq!(resume(&place.pgdata()).unwrap(), Resumed::Nothing);
@@ -80,10 +80,12 @@ fn a_crash_before_any_step_is_resumed_and_a_copy_is_whole_at_each_instant() {
         loop {
             let place = Place::new(inside);
             let mut left = crashes;
-            let result = place.staged().swap_in_until(&mut |_| {
+            let failpoint = &mut |_| {
                 left -= 1;
                 left < 0
-            });
+            };
+            let swapped = place.staged().swap_in_until(failpoint);
+            let result = swapped.and_then(|old| old.delete_until(failpoint));
             if result.is_ok() {
                 break;
             }
@@ -189,7 +191,7 @@ fn wal_behind_a_link_and_tablespaces_go_with_their_copy() {
     assert_eq!(new_wal.parent(), Some(place.pgdata().parent().unwrap()));
     fs::create_dir(&new_wal).unwrap();
     symlink(&new_wal, staging.path().join("pg_wal")).unwrap();
-    staging.swap_in().unwrap();
+    staging.swap_in().unwrap().delete().unwrap();
 
     assert!(!wal.exists() && new_wal.exists());
     assert_eq!(names(&space).unwrap(), ["users-own"]);
