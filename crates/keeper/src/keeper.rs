@@ -223,6 +223,9 @@ impl<'a, I: Instance> Keeper<'a, I> {
             if step == Step::EnsureObjects {
                 self.commit(Entry::Prepared);
             }
+            if matches!(step, Step::Checkpoint { .. }) && self.journal.checkpoint_due {
+                self.commit(Entry::Checkpointed);
+            }
             if matches!(step, Step::NameCopy { .. } | Step::SwapIn { .. }) {
                 self.memory.fresh = pgaf_postgres::copy::draw();
             }
@@ -305,7 +308,7 @@ impl<'a, I: Instance> Keeper<'a, I> {
                 if !dropped {
                     return;
                 }
-                tracing::info!(step = step.word(), "drops a step for a new goal");
+                tracing::info!(step = step.word(), "drops a step for a more urgent one");
                 self.running = None;
                 self.look_anew();
                 return;
@@ -478,6 +481,7 @@ fn entry_word(entry: &Entry) -> &'static str {
         Entry::Over => "over",
         Entry::Copied { .. } => "copied",
         Entry::Prepared => "prepared",
+        Entry::Checkpointed => "checkpointed",
         Entry::Reached { .. } => "reached",
         Entry::Dropped => "dropped",
     }

@@ -2,12 +2,18 @@
 //! (`safety.md` §7).
 
 use alloc::format;
+use core::time::Duration;
 
 use pgaf_protocol::{CopyRole, Follow, History, Position, Postgres};
 
 use super::step::{Conf, Step, StopMode};
 use super::view::{Contents, Directory};
 use super::{Entry, NodeView, Plan, Work};
+
+/// How often a standby is looked at while it is on its way back.
+const OFTEN: Duration = Duration::from_millis(50);
+/// And for how long after a goal.
+const RETURNING: Duration = Duration::from_secs(5);
 
 /// Carries out an order to follow.
 pub(super) fn obey(view: &NodeView, order: &Follow) -> Plan {
@@ -54,8 +60,15 @@ fn running(view: &NodeView, order: &Follow) -> Plan {
     }
     let mut plan = Plan::reached();
     plan.step = hba(view);
-    if view.observation.server.is_none() || !view.memory.settled {
-        plan = plan.again_at(view.now.plus(core::time::Duration::from_millis(50)));
+    let streams = view
+        .observation
+        .server
+        .as_ref()
+        .and_then(|server| server.receiver)
+        .is_some_and(|receiver| receiver.streaming);
+    let fresh_goal = view.now.since(view.memory.goal_since) < RETURNING;
+    if !view.memory.settled || (!streams && fresh_goal) {
+        plan = plan.again_at(view.now.plus(OFTEN));
     }
     plan
 }

@@ -58,6 +58,10 @@ pub struct Journal {
     /// Roles, database and extensions are there.
     #[serde(default)]
     pub prepared: bool,
+    /// The copy was promoted, and no checkpoint says so yet: until then `pg_rewind` takes it to be
+    /// on its old timeline.
+    #[serde(default)]
+    pub checkpoint_due: bool,
     /// Whom it followed last.
     #[serde(default)]
     pub upstream: Option<Peer>,
@@ -167,6 +171,8 @@ pub enum Entry {
     },
     /// Roles, database and extensions are there.
     Prepared,
+    /// The checkpoint after a promotion was done.
+    Checkpointed,
     /// The goal has been carried out.
     Reached {
         /// Which.
@@ -219,9 +225,11 @@ impl Journal {
             Entry::Promise { term } => self.promise = self.promise.max(Some(term)),
             Entry::Open { term } => {
                 self.role = CopyRole::Primary { term };
+                self.checkpoint_due |= matches!(self.work, Some(Work::Promote { .. }));
                 self.work = None;
             }
             Entry::Standby => {
+                self.checkpoint_due = false;
                 self.role = CopyRole::Standby;
                 self.prepared = true;
             }
@@ -240,6 +248,7 @@ impl Journal {
                 self.work = None;
             }
             Entry::Prepared => self.prepared = true,
+            Entry::Checkpointed => self.checkpoint_due = false,
             Entry::Reached { stamp, state } => {
                 self.reached = stamp;
                 self.state = state;

@@ -1,6 +1,7 @@
 //! Being a primary: starting as one, and everything that makes its sync configuration true.
 
 use alloc::collections::BTreeSet;
+use core::time::Duration;
 
 use pgaf_protocol::{
     CopyRole, Goal, Lead, NodeId, NodeState, Order, Postgres, Stamp, SyncConfig, Term, Time,
@@ -13,6 +14,10 @@ use super::{Entry, NodeView, Plan, Work};
 /// A keeper that has just started has this long to hear of the monitor before a lease counts as
 /// gone: it asks first (`safety.md` §6: 2 s).
 const FIRST_WORD_MS: u64 = 2000;
+
+/// After a goal, standbys that are admitted by it are looked for often for this long (a receiver
+/// retries every 100 ms; chosen).
+const RETURNING: Duration = Duration::from_secs(3);
 
 /// What a primary is asked for, by an order to lead or by one to promote that is done.
 #[derive(Debug, Clone)]
@@ -174,6 +179,16 @@ pub(super) fn running(view: &NodeView, wanted: &Wanted) -> Plan {
         plan.waiting = Some("waits until the sync configuration is in force".into());
     }
     plan.look_again = view.memory.lease_until.filter(|until| *until > view.now);
+    let awaited = wanted.admitted.iter().any(|node| {
+        !server
+            .senders
+            .iter()
+            .any(|s| s.node == *node && s.streaming && s.fresh)
+    });
+    if awaited && view.now.since(view.memory.goal_since) < RETURNING {
+        // A standby that may stream does so at any moment, and the monitor waits to hear of it.
+        plan = plan.again_at(view.now.plus(Duration::from_millis(20)));
+    }
     plan
 }
 
@@ -229,7 +244,18 @@ fn next(
             stamp: wanted.stamp,
         });
     }
-    if wanted.sync.is_asynchronous() || (in_force && memory.has_loaded(conf)) {
+    let settled = wanted.sync.is_asynchronous() || (in_force && memory.has_loaded(conf));
+    // Names come first; when they must wait for a standby, that may need the checkpoint to return.
+    let stuck = memory
+        .pause
+        .as_ref()
+        .is_some_and(|pause| pause.step == "confirm-names");
+    if view.journal.checkpoint_due && (settled || stuck) {
+        return Some(Step::Checkpoint {
+            stamp: wanted.stamp,
+        });
+    }
+    if settled {
         return None;
     }
     let conf = conf.clone();

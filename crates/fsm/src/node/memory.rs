@@ -21,8 +21,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// longer (`design.md` §7).
 const NOT_YET_PAUSE: Duration = Duration::from_millis(10);
 /// A standby that received nothing since its start has replayed what it has when the replay
-/// position has not moved for this long (twice the retry interval of WAL, 100 ms).
-const SETTLED_AFTER: Duration = Duration::from_millis(200);
+/// position has not moved for this long (the retry interval of WAL, 100 ms, and some).
+const SETTLED_AFTER: Duration = Duration::from_millis(120);
 
 /// The volatile half of what a keeper knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,8 +57,8 @@ pub struct Memory {
     pub settled: bool,
     /// Replay was seen there first then.
     pub replay: Option<(Lsn, Time)>,
-    /// When the goal came, for the deadline of a promise.
-    pub promising_since: Option<Time>,
+    /// When the goal came, or this run began.
+    pub goal_since: Time,
     /// Commits are known to wait in the Postgres that runs: the checkpointer has its flag
     /// (`safety.md` §2.1). Names that are merely loaded do not prove it.
     pub waits: bool,
@@ -131,7 +131,7 @@ impl Memory {
             no_position: None,
             settled: false,
             replay: None,
-            promising_since: None,
+            goal_since: started,
             waits: false,
             failed_starts: 0,
             starts_counted: 0,
@@ -146,12 +146,10 @@ impl Memory {
     pub fn obeyed(&mut self, changed: bool, now: Time) {
         self.heard = true;
         if changed {
-            self.promising_since = Some(now);
+            self.goal_since = now;
             self.pause = None;
             self.rewind_over = false;
             self.staged = None;
-        } else {
-            self.promising_since.get_or_insert(now);
         }
     }
 

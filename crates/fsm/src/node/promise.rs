@@ -47,8 +47,7 @@ fn complete(view: &NodeView) -> bool {
 }
 
 fn deadline(view: &NodeView) -> pgaf_protocol::Time {
-    let since = view.memory.promising_since.unwrap_or(view.now);
-    since.plus(Duration::from_millis(
+    view.memory.goal_since.plus(Duration::from_millis(
         view.journal.settings.promise_deadline_ms,
     ))
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use pgaf_fsm::node::{Outcome, RewindEnd};
 use pgaf_postgres::basebackup::{self, BackupProgress, BaseBackup};
-use pgaf_postgres::client::{self, Options};
+use pgaf_postgres::client::{self, Client, Options};
 use pgaf_postgres::rewind::{self, Rewind, Rewound};
 use pgaf_postgres::swap::Staging;
 use pgaf_protocol::{CopyId, Peer, Progress};
@@ -16,6 +16,8 @@ use super::act::failed;
 
 /// Files of the node and not of its data: they stay as they are when the data is replaced.
 const KEEP: [&str; 4] = ["server.crt", "server.key", "root.crt", "root.crl"];
+/// Between two looks at the source's checkpoint.
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(100);
 /// For a question to another node.
 const ASK: Duration = Duration::from_secs(5);
 
@@ -44,6 +46,18 @@ impl Local {
         let pgdata = self.pgdata();
         let marker = self.rewind_marker();
         let source = self.source(upstream);
+        // pg_rewind goes by the source's last checkpoint: before the first one on a new timeline
+        // it finds both on the same one, and nothing to do.
+        match self.checkpointed(upstream).await {
+            Ok(true) => {}
+            Ok(false) => {
+                tokio::time::sleep(CHECKPOINT_PAUSE).await;
+                return Outcome::NotYet {
+                    why: format!("{} has not checkpointed its timeline yet", upstream.name),
+                };
+            }
+            Err(why) => return Outcome::Failed { why },
+        }
         let what = format!("pg_rewind from node {}", upstream.node);
         tracing::info!(upstream = %upstream.name, "rewinds the copy");
         let request = Rewind {
@@ -133,14 +147,35 @@ impl Local {
         rewind::interrupted(&self.rewind_marker())
     }
 
-    async fn tablespaces(&self, upstream: &Peer) -> Result<Vec<PathBuf>, String> {
+    async fn reach(&self, upstream: &Peer) -> Result<Client, String> {
         let options = Options {
             connect_timeout: ASK,
             application_name: "pgaf keeper".into(),
         };
-        let client = client::connect(&self.source(upstream), &options)
+        client::connect(&self.source(upstream), &options)
+            .await
+            .map_err(|e| crate::words(&e))
+    }
+
+    /// Whether the source's last checkpoint is on the timeline that it writes.
+    async fn checkpointed(&self, upstream: &Peer) -> Result<bool, String> {
+        let row = self
+            .reach(upstream)
+            .await?
+            .query_one(
+                "SELECT NOT pg_catalog.pg_is_in_recovery() AND (SELECT timeline_id \
+                 FROM pg_catalog.pg_control_checkpoint()) = ('x' || substr(\
+                 pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int4",
+                &[],
+                ASK,
+            )
             .await
             .map_err(|e| crate::words(&e))?;
+        row.try_get(0).map_err(|e| crate::words(&e))
+    }
+
+    async fn tablespaces(&self, upstream: &Peer) -> Result<Vec<PathBuf>, String> {
+        let client = self.reach(upstream).await?;
         let rows = client
             .query(
                 "SELECT pg_catalog.pg_tablespace_location(oid) AS location \

@@ -163,6 +163,10 @@ fn a_failover_without_the_old_primary_brings_it_back_by_rewind() {
                 .await;
             a.until_reached().await;
             assert_ne!(a.report().copy, Some(old.copy), "another copy");
+            assert!(
+                !a.config.pgdata.with_file_name("backup").exists(),
+                "by pg_rewind"
+            );
             a.until("knows its position", |r| r.position.is_some())
                 .await;
             b.tell(
