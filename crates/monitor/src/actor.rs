@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgaf_fsm::group::operate;
-use pgaf_protocol::{NodeId, NodeState, Peer, Time};
+use pgaf_protocol::{Answer, NodeId, NodeState, Peer, Time};
 use pgaf_store::{Batch, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,7 @@ pub(crate) use input::{Handle, Input, channel};
 use memory::Key;
 pub use memory::LoadError;
 pub(crate) use memory::{Memory, Password};
-use probes::Probes;
+use probes::{Pace, Probes};
 pub(crate) use rows::event as event_row;
 pub(crate) use state::State;
 use turn::{Owed, Turn};
@@ -59,8 +59,8 @@ pub(crate) struct Actor {
     hub: Hub,
     probes: Probes,
     look_number: u64,
-    /// When the witnesses of a suspect were last asked.
-    asked: BTreeMap<NodeId, Time>,
+    /// When suspects are looked at.
+    paces: BTreeMap<NodeId, Pace>,
     disk_line: Option<Time>,
     /// Whether the kept probes follow the present nodes.
     watching: bool,
@@ -80,7 +80,7 @@ impl Actor {
             hub,
             probes: Probes::new(handle, probing),
             look_number: 0,
-            asked: BTreeMap::new(),
+            paces: BTreeMap::new(),
             disk_line: None,
             watching: false,
         }
@@ -156,11 +156,11 @@ impl Actor {
             }
             Input::SessionClosed { session, how, at } => {
                 if let Some(node) = self.state.session_closed(turn, session, how, at) {
-                    self.probes.look(node, self.probe_deadline());
+                    self.probes.look_anew(node, self.probe_deadline());
                 }
             }
             Input::Probed { node, probe } => self.state.probed(turn, node, probe),
-            Input::ProbeClosed { node } => self.probes.look(node, self.probe_deadline()),
+            Input::ProbeClosed { node } => self.probes.look_anew(node, self.probe_deadline()),
             Input::Reload { file, reply } => {
                 self.state.file_settings = file;
                 let problems = self.state.apply_settings();
@@ -272,16 +272,24 @@ impl Actor {
             let Some((group, changed)) = turn.new_goals(&self.state.memory, &key) else {
                 continue;
             };
+            for (id, answer) in turn.removed(&key, group, &self.state.answering()) {
+                self.push(id, &answer);
+            }
             for id in changed.into_iter().filter(|id| !answered.contains(id)) {
-                let (Some(handle), Some(node)) = (self.state.sessions.of(id), group.nodes.get(&id))
-                else {
-                    continue;
-                };
-                let answer = self.state.answering().to(group, node, None);
-                if let Ok(json) = keeper::to_json(&answer) {
-                    handle.push(Channel::Goal, json.into());
+                if let Some(node) = group.nodes.get(&id) {
+                    self.push(id, &self.state.answering().to(group, node, None));
                 }
             }
+        }
+    }
+
+    /// Pushes to the session of a node, if it has one. A keeper that does not read loses its
+    /// session, and comes back for its goal.
+    fn push(&self, node: NodeId, answer: &Answer) {
+        if let Some(handle) = self.state.sessions.of(node)
+            && let Ok(json) = keeper::to_json(answer)
+        {
+            handle.push(Channel::Goal, json.into());
         }
     }
 
@@ -343,7 +351,7 @@ impl Actor {
         let answer = match (group, node) {
             (Some(group), Some(node)) => answering.to(group, node, Some(report)),
             // It was removed with this very report.
-            _ => answering.dropped(report),
+            _ => answering.dropped(report.seen),
         };
         keeper::to_json(&answer)
     }
@@ -354,16 +362,15 @@ impl Actor {
         let deadline = self.probe_deadline();
         let mut wake = now.plus(clock::ms(TICK_MS));
         let all: BTreeSet<NodeId> = self.state.suspects.values().flatten().copied().collect();
-        if let Some(next) = self.probes.look_again(&all, now, deadline) {
-            wake = wake.min(next);
-        }
-        self.asked.retain(|node, _| all.contains(node));
-        for node in &all {
-            let asked = self.asked.get(node);
-            let due = asked.map_or(now, |at| at.plus(clock::ms(probes::AGAIN_MS)));
-            if due <= now {
-                self.asked.insert(*node, now);
-                self.ask_witnesses(*node);
+        self.paces.retain(|node, _| all.contains(node));
+        for node in all {
+            let is_new = !self.paces.contains_key(&node);
+            let pace = self.paces.entry(node).or_insert_with(|| Pace::begin(now));
+            let is_due = pace.take(now) || is_new;
+            wake = wake.min(pace.due());
+            if is_due {
+                self.probes.look(node, deadline);
+                self.ask_witnesses(node);
             }
         }
         let deadlines = self.state.deadlines.values().min();
@@ -401,14 +408,11 @@ impl Actor {
         let peer: Peer = pgaf_fsm::group::peer(it);
         self.look_number += 1;
         for witness in group.nodes.values().filter(|n| n.id != suspect) {
-            let Some(handle) = self.state.sessions.of(witness.id) else {
-                continue;
-            };
             let look = (self.look_number, peer.clone());
-            let answer = self.state.answering().look(group, witness, look);
-            if let Ok(json) = keeper::to_json(&answer) {
-                handle.push(Channel::Goal, json.into());
-            }
+            self.push(
+                witness.id,
+                &self.state.answering().look(group, witness, look),
+            );
         }
     }
 }

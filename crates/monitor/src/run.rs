@@ -187,14 +187,7 @@ pub(crate) async fn resume(
     cluster.next_node = cluster.next_node.max(NodeId(heard));
     memory.longest_lease_ms = memory.longest_lease_ms.max(state.settings.lease_ms);
     if let Some(why) = &restored {
-        tracing::warn!(
-            why,
-            "the monitor's store may be older than its nodes: nothing opens, shrinks or promotes until they have reported"
-        );
-        let old = memory.cluster.lineage;
-        memory.past_lineages.push(old);
-        memory.cluster.lineage = Lineage(rand::random());
-        state.void();
+        state.void(why);
     }
     let mut batch = Batch::default();
     if is_new || restored.is_some() {

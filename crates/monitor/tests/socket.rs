@@ -350,3 +350,106 @@ async fn a_dead_host_is_noticed_by_its_closed_session_and_a_refused_probe() {
     pair.until("secondary/secondary primary/primary").await;
     pair.running.stop().await;
 }
+
+#[tokio::test]
+async fn a_monitor_on_a_full_disk_refuses_changes_and_answers_reads_and_heartbeats() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(_disk) = SmallDisk::mount(folder.path()) else {
+        eprintln!("SKIPPED: needs the right to mount a tmpfs");
+        return;
+    };
+    let pair = Pair::new(folder.path()).await;
+    let operator = connect(pair.address()).await;
+    let ballast = folder.path().join("ballast");
+    std::fs::write(&ballast, vec![0; 4 << 20]).unwrap_err();
+    // The write-ahead log has some room left: it takes a few changes before it is full.
+    let mut refused = None;
+    for value in 1000..1400 {
+        let sql = format!("SELECT pgautofailover.set_setting('lease', '{value}')");
+        if let Err(error) = operator.client.simple_query(&sql).await {
+            refused = Some(error);
+            break;
+        }
+    }
+    let refused = refused.expect("a full disk takes every change");
+    let refused = refused.as_db_error().unwrap();
+    assert_eq!(refused.code().code(), "53100", "{refused}");
+    assert!(refused.hint().is_some());
+    assert_eq!(
+        operator.states().await,
+        "primary/primary secondary/secondary"
+    );
+    pair.round().await;
+    let explain = "SELECT pgautofailover.explain($1)";
+    assert!(
+        operator
+            .text(explain, "default")
+            .await
+            .unwrap()
+            .contains("monitor-disk")
+    );
+
+    std::fs::remove_file(&ballast).unwrap();
+    let failover = "SELECT pgautofailover.perform_failover('default', 0)";
+    operator.client.simple_query(failover).await.unwrap();
+    pair.until("secondary/secondary primary/primary").await;
+    assert!(
+        !operator
+            .text(explain, "default")
+            .await
+            .unwrap()
+            .contains("monitor-disk")
+    );
+    pair.running.stop().await;
+}
+
+#[tokio::test]
+async fn a_monitor_on_a_read_only_disk_does_not_start_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(folder.path()) else {
+        eprintln!("SKIPPED: needs the right to mount a tmpfs");
+        return;
+    };
+    monitor(folder.path()).await.stop().await;
+    disk.make_read_only();
+    let error = start(config(folder.path())).await.unwrap_err();
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    assert!(words.to_lowercase().contains("read-only"), "{words}");
+}
+
+/// A file system of 2 MB, gone with the value.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(folder: &Path) -> Option<Self> {
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
+            .arg(folder)
+            .stderr(std::process::Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        mounted.then(|| Self(folder.to_owned()))
+    }
+
+    fn make_read_only(&self) {
+        let status = std::process::Command::new("mount")
+            .args(["-o", "remount,ro"])
+            .arg(&self.0)
+            .status();
+        assert!(status.unwrap().success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status();
+    }
+}

@@ -33,12 +33,12 @@ impl Answering<'_> {
     }
 
     /// The explicit word that a node was removed (`design.md` §5): nothing less than this makes a
-    /// keeper stop for good. Its stamp is above all that the keeper has seen.
-    pub(crate) fn dropped(&self, report: &Report) -> Answer {
+    /// keeper stop for good. Its stamp is above what the keeper has `seen`.
+    pub(crate) fn dropped(&self, seen: Stamp) -> Answer {
         self.with_goal(Goal {
             stamp: Stamp {
-                term: report.seen.term,
-                sequence: report.seen.sequence.next(),
+                term: seen.term,
+                sequence: seen.sequence.next(),
             },
             state: NodeState::Dropped,
             order: Order::Drop,

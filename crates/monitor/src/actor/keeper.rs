@@ -45,11 +45,12 @@ impl State {
         match self.sender(turn, &report) {
             Err(error) => drop(reply.send(Err(error))),
             Ok(Sender::Dropped) => {
-                let answer = self.answering().dropped(&report);
+                let answer = self.answering().dropped(report.seen);
                 tracing::info!(node = %report.node, "a removed node reports: it is told to stop");
                 drop(reply.send(to_json(&answer)));
             }
             Ok(Sender::Member(key)) => {
+                self.check_memory(turn, &key, &report);
                 if self.sessions.spoke(report.node, session) {
                     tracing::info!(node = %report.node, "a keeper opened its session");
                 }
@@ -109,6 +110,28 @@ impl State {
             .with_hint("Check pg_autoctl.monitor in the node's configuration file; if this monitor replaces a lost one, register the node again with: pg_autoctl create postgres")),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// A keeper of this very life of the store that has seen a goal which the store does not know
+    /// proves that the store is an older copy (`safety.md` §8).
+    fn check_memory(&mut self, turn: &mut Turn, key: &Key, report: &Report) {
+        let Some(group) = self.memory.group(key) else {
+            return;
+        };
+        let is_ahead = report.seen.term > group.term || report.seen.sequence > group.sequence;
+        if report.lineage != Some(self.memory.cluster.lineage)
+            || !is_ahead
+            || group.doubted.is_some()
+        {
+            return;
+        }
+        let why = format!(
+            "node {} has seen goal {}, this monitor's store knows of {}.{} only",
+            report.node, report.seen, group.term, group.sequence
+        );
+        turn.keep_all(&self.memory);
+        self.void(&why);
+        turn.dirty.extend(self.memory.keys());
     }
 
     /// Node ids continue above all that were heard of, also when this store forgot some.

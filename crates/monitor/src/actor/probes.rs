@@ -1,7 +1,7 @@
 //! Looking at the nodes' Postgres: one kept session each in quiet times, a fresh connection on
 //! suspicion.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pgaf_fsm::group::{Probe, ProbeOutcome};
@@ -15,7 +15,12 @@ use crate::clock;
 
 /// Milliseconds between fresh looks at a suspect: at least two end within the default
 /// `unhealthy_timeout`. Chosen.
-pub(crate) const AGAIN_MS: u64 = 500;
+const AGAIN_MS: u64 = 500;
+/// Milliseconds between looks at a node that has been suspected for long: a dead host costs next to
+/// nothing. Chosen.
+const SELDOM_MS: u64 = 5000;
+/// Milliseconds after which a suspicion is old. Chosen: four times the default `unhealthy_timeout`.
+const OLD_MS: u64 = 10_000;
 /// Before a kept session that failed is opened again. Chosen: what a wrong password costs.
 const REOPEN: Duration = Duration::from_secs(2);
 /// Before a kept session that ended is opened again: a restart in place takes longer. Chosen.
@@ -24,13 +29,45 @@ const REOPEN_SOON: Duration = Duration::from_millis(300);
 /// Where a node's Postgres listens.
 pub(crate) type Address = (String, u16);
 
+/// When a suspect is looked at: often at first, then seldom.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    since: Time,
+    last: Time,
+}
+
+impl Pace {
+    /// Suspicion begins; the first look is now.
+    pub(crate) fn begin(now: Time) -> Self {
+        Self {
+            since: now,
+            last: now,
+        }
+    }
+
+    /// When the next look is due.
+    pub(crate) fn due(self) -> Time {
+        let is_old = self.last.since(self.since) >= clock::ms(OLD_MS);
+        self.last
+            .plus(clock::ms(if is_old { SELDOM_MS } else { AGAIN_MS }))
+    }
+
+    /// Whether a look is due; then it is noted as taken.
+    pub(crate) fn take(&mut self, now: Time) -> bool {
+        let due = self.due() <= now;
+        if due {
+            self.last = now;
+        }
+        due
+    }
+}
+
 /// One node.
 #[derive(Debug)]
 struct Watched {
     address: Address,
     kept: JoinHandle<()>,
     fresh: Option<JoinHandle<()>>,
-    fresh_began: Option<Time>,
 }
 
 /// All probes under way. Everything ends with the value.
@@ -72,7 +109,6 @@ impl Probes {
                         address: address.clone(),
                         kept,
                         fresh: None,
-                        fresh_began: None,
                     },
                 );
             }
@@ -81,48 +117,28 @@ impl Probes {
 
     /// Tries a fresh connection now, unless one is under way.
     pub(crate) fn look(&mut self, node: NodeId, deadline: Duration) {
+        let is_looking = |w: &Watched| w.fresh.as_ref().is_some_and(|task| !task.is_finished());
+        if !self.watched.get(&node).is_some_and(is_looking) {
+            self.look_anew(node, deadline);
+        }
+    }
+
+    /// Tries a fresh connection now. One that is under way began before what was just learned, and
+    /// says nothing about it.
+    pub(crate) fn look_anew(&mut self, node: NodeId, deadline: Duration) {
         let Some(watched) = self.watched.get_mut(&node) else {
             return;
         };
-        if watched
-            .fresh
-            .as_ref()
-            .is_some_and(|task| !task.is_finished())
-        {
-            return;
+        if let Some(stale) = &watched.fresh {
+            stale.abort();
         }
         let (handle, address) = (self.handle.clone(), watched.address.clone());
-        watched.fresh_began = Some(clock::now());
         watched.fresh = Some(tokio::spawn(async move {
             let target = probe::target(&address.0, address.1);
             let probe = try_once(&target, deadline).await;
             tracing::debug!(%node, outcome = ?probe.outcome, "probed");
             handle.tell(Input::Probed { node, probe }).await;
         }));
-    }
-
-    /// Tries again what is suspected for a while; answers when the next try is due.
-    pub(crate) fn look_again(
-        &mut self,
-        suspects: &BTreeSet<NodeId>,
-        now: Time,
-        deadline: Duration,
-    ) -> Option<Time> {
-        let mut next = None;
-        for node in suspects {
-            let began = self.watched.get(node).and_then(|w| w.fresh_began);
-            let due = began.map_or(now, |b| b.plus(clock::ms(AGAIN_MS)));
-            if due <= now {
-                self.look(*node, deadline);
-            }
-            let due = if due <= now {
-                now.plus(clock::ms(AGAIN_MS))
-            } else {
-                due
-            };
-            next = Some(next.map_or(due, |n: Time| n.min(due)));
-        }
-        next
     }
 }
 
@@ -188,5 +204,18 @@ async fn keep(node: NodeId, address: Address, deadline: Duration, handle: Handle
             }
             Err(_) => tokio::time::sleep(REOPEN).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_suspicion_is_looked_at_seldom() {
+        let mut pace = Pace::begin(Time(0));
+        assert!(!pace.take(Time(499)));
+        let looks = (1..=100_000).filter(|ms| pace.take(Time(*ms))).count();
+        assert_eq!(looks, 20 + 18);
     }
 }

@@ -4,9 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pgaf_fsm::group::{
-    FormationView, Group, Live, LiveGroup, Probe, ProbeOutcome, Session, decide, fold, restored,
+    FormationView, Group, Live, LiveGroup, Probe, ProbeOutcome, Session, decide, fold, judge,
+    restored,
 };
-use pgaf_protocol::{Explanation, KeeperSettings, NodeId, Report, Settings, Time, Waiting};
+use pgaf_protocol::{
+    Explanation, KeeperSettings, Lineage, NodeId, Report, Settings, Time, Waiting,
+};
 use pgaf_store::StoreError;
 
 use super::announce::{self, find};
@@ -171,23 +174,22 @@ impl State {
                 return;
             };
             live.nodes.retain(|id, _| group.nodes.contains_key(id));
-            let decision = decide(&view, group, live, &self.settings, turn.now);
+            let Some(decision) = contained(|| decide(&view, group, live, &self.settings, turn.now))
+            else {
+                return;
+            };
             if decision.phase_changed {
                 live.phase_since = turn.now;
             }
             let again = decision.phase_changed || decision.group != *group;
             *group = decision.group;
-            if decision.suspects.is_empty() {
-                self.suspects.remove(key);
-            } else {
-                self.suspects.insert(key.clone(), decision.suspects);
-            }
             match decision.deadline {
                 Some(at) => drop(self.deadlines.insert(key.clone(), at)),
                 None => drop(self.deadlines.remove(key)),
             }
             self.happened(turn, key, decision.events);
             if !again {
+                self.log_suspects(key, decision.suspects, turn.now);
                 return;
             }
         }
@@ -317,14 +319,52 @@ impl State {
         Ok(explanations)
     }
 
-    /// Voids the memory of every group: the store may be older than the nodes (`safety.md` §8).
-    pub(crate) fn void(&mut self) {
-        for formation in self.memory.cluster.formations.values_mut() {
+    /// Voids the memory of every group, and begins another life of the store: it may be older than
+    /// the nodes (`safety.md` §8).
+    pub(crate) fn void(&mut self, why: &str) {
+        tracing::warn!(
+            why,
+            "the monitor's store may be older than its nodes: nothing opens, shrinks or promotes until they have reported"
+        );
+        let cluster = &mut self.memory.cluster;
+        self.memory.past_lineages.push(cluster.lineage);
+        cluster.lineage = Lineage(rand::random());
+        for formation in cluster.formations.values_mut() {
             for group in formation.groups.values_mut() {
                 restored(group);
             }
         }
     }
+
+    /// Writes a line for each node that is suspected or no longer, with the evidence.
+    fn log_suspects(&mut self, key: &Key, suspects: BTreeSet<NodeId>, now: Time) {
+        let before = self.suspects.remove(key).unwrap_or_default();
+        if let (Some(group), Some(live)) = (self.memory.group(key), self.live.get(key)) {
+            for node in suspects.difference(&before) {
+                let verdict = judge(group, live, &self.settings, now, *node);
+                tracing::info!(node = %node, "a closer look is taken at a node: {}", verdict.text());
+            }
+            for node in before.difference(&suspects) {
+                tracing::info!(node = %node, "a node is well again, or gone for good");
+            }
+        }
+        if !suspects.is_empty() {
+            self.suspects.insert(key.clone(), suspects);
+        }
+    }
+}
+
+/// Runs a pure function of the fsm. In a release build a fault in it stops decisions about this
+/// one group, with a line in the log, and not the monitor; elsewhere it is seen at once.
+fn contained<T>(work: impl FnOnce() -> T) -> Option<T> {
+    if cfg!(debug_assertions) {
+        return Some(work());
+    }
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    if outcome.is_err() {
+        tracing::error!("a decision failed: this is a fault of pgaf, the group is left as it is");
+    }
+    outcome.ok()
 }
 
 fn disk_trouble(error: &StoreError) -> Waiting {

@@ -346,6 +346,35 @@ async fn a_restored_monitor_waits_for_every_member() {
 }
 
 #[tokio::test]
+async fn a_keeper_that_has_seen_more_than_the_store_shows_that_it_is_an_older_copy() {
+    let mut rig = Rig::pair().await;
+    let lineage = rig.send(rig.nodes.report(NodeId(1))).await.unwrap().lineage;
+    let mut report = rig.nodes.report(NodeId(2));
+    report.seen.sequence.0 += 100;
+    // Seen in another life of the store: that proves nothing.
+    let old_life = Report {
+        lineage: None,
+        ..report.clone()
+    };
+    assert_eq!(rig.send(old_life).await.unwrap().lineage, lineage);
+    let answer = rig.send(report.clone()).await.unwrap();
+    assert_ne!(answer.lineage, lineage);
+    assert!(
+        rig.explain().await[0]
+            .waiting
+            .iter()
+            .any(|w| w.id == "restored-monitor")
+    );
+    rig.round().await;
+    rig.until("primary/primary secondary/secondary").await;
+    let answer = rig.send(rig.nodes.report(NodeId(1))).await.unwrap();
+    assert!(
+        answer.goal.stamp.sequence > report.seen.sequence,
+        "numbers continue above"
+    );
+}
+
+#[tokio::test]
 async fn a_keeper_is_told_what_it_is_to_this_monitor() {
     let mut rig = Rig::pair().await;
     let report = rig.nodes.report(NodeId(2));

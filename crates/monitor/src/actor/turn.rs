@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pgaf_fsm::group::{Group, LiveGroup};
-use pgaf_protocol::{NodeId, Registered, Report, Time};
+use pgaf_protocol::{Answer, NodeId, Registered, Report, Time};
 use pgaf_store::Batch;
 
 use super::announce::Happening;
+use super::answer;
 use super::input::Answering;
 use super::memory::{Key, Memory};
 use crate::sql::{Reply, ScramVerifier, Snapshot, SqlError};
@@ -185,6 +186,24 @@ impl Turn {
             .map(|n| n.id)
             .collect();
         Some((group, changed))
+    }
+
+    /// The nodes that this turn removed, with the word for their keepers.
+    pub(crate) fn removed(
+        &self,
+        key: &Key,
+        group: &Group,
+        answering: &answer::Answering<'_>,
+    ) -> Vec<(NodeId, Answer)> {
+        let before = match &self.memory_before {
+            Some(before) => before.group(key),
+            None => self.before.get(key).and_then(|(group, _)| group.as_ref()),
+        };
+        let nodes = before.into_iter().flat_map(|g| g.nodes.values());
+        nodes
+            .filter(|n| !group.nodes.contains_key(&n.id))
+            .map(|n| (n.id, answering.dropped(n.goal.stamp)))
+            .collect()
     }
 
     /// Answers everything that is owed with an error, but for reads and heartbeats.

@@ -180,7 +180,10 @@ fn streaming<'a>(
         .map(|m| m.node)
 }
 
-#[expect(clippy::too_many_lines, reason = "one arm for each order, as a keeper has")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one arm for each order, as a keeper has"
+)]
 fn carry_out(nodes: &BTreeMap<NodeId, Fake>, id: NodeId, fake: &mut Fake, goal: &Goal) {
     let new_copy = || CopyId(u64::try_from(id.0).unwrap() * 1000 + goal.stamp.sequence.0);
     match &goal.order {
