@@ -31,15 +31,18 @@ const KILL_WAIT: Duration = Duration::from_secs(5);
 
 /// One run of a program, to be described and then [`run`](Self::run).
 pub struct Invocation<'a> {
-    pub(crate) program: PathBuf,
-    pub(crate) args: Vec<OsString>,
-    pub(crate) env: Vec<(OsString, OsString)>,
-    pub(crate) secrets: Vec<(OsString, Secret)>,
-    pub(crate) deadline: Option<Duration>,
-    pub(crate) stall: Option<Duration>,
-    pub(crate) keep_locale: bool,
-    pub(crate) on_line: Option<Box<dyn FnMut(&str) -> Verdict + Send + 'a>>,
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    secrets: Vec<(OsString, Secret)>,
+    deadline: Option<Duration>,
+    stall: Option<Duration>,
+    keep_locale: bool,
+    on_line: Option<Reader<'a>>,
 }
+
+/// Hears each line.
+type Reader<'a> = Box<dyn FnMut(&str) -> Verdict + Send + 'a>;
 
 /// What a reader of lines wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -177,7 +177,7 @@ impl Postmaster {
             pgdata: at(),
             source,
         };
-        let pids = processes::of_cluster(pgdata).map_err(clean_up)?;
+        let pids = processes_of(pgdata).await.map_err(clean_up)?;
         if !pids.is_empty() {
             return Err(StartError::StillRunning { pgdata: at(), pids });
         }
@@ -220,6 +220,10 @@ impl Postmaster {
     ///
     /// # Errors
     /// [`AdoptError`].
+    #[expect(
+        clippy::unused_async,
+        reason = "the runtime that it is called on watches the process"
+    )]
     pub async fn adopt(pgdata: &Path) -> Result<Option<Self>, AdoptError> {
         let path = pgdata.join("postmaster.pid");
         let file = PidFile::read(pgdata).map_err(|source| AdoptError::PidFile { path, source })?;
@@ -337,6 +341,12 @@ impl Exit {
             (None, None) => Self::Unknown,
         }
     }
+}
+
+/// Reads `/proc` aside: there may be thousands of processes.
+async fn processes_of(pgdata: &Path) -> io::Result<Vec<i32>> {
+    let pgdata = pgdata.to_owned();
+    tokio::task::spawn_blocking(move || processes::of_cluster(&pgdata)).await?
 }
 
 fn command(program: &Path, pgdata: &Path, options: &StartOptions) -> Command {

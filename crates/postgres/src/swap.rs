@@ -156,7 +156,7 @@ pub fn resume_until(pgdata: &Path, failpoint: Failpoint<'_>) -> Result<Resumed, 
     let pgdata = resolve(pgdata);
     match rename::resume(&pgdata, failpoint)? {
         Resumed::Nothing => entries::resume(&pgdata, failpoint),
-        done => Ok(done),
+        done @ (Resumed::Finished | Resumed::Undone) => Ok(done),
     }
 }
 

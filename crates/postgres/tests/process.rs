@@ -2,6 +2,8 @@
 //!
 //! Drops privileges: Postgres refuses to run as root. Skipped, loudly, where there is no Postgres.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 mod common;
 
 use std::time::{Duration, Instant};

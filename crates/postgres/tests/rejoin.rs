@@ -1,5 +1,7 @@
 //! Base backup and rewind between real servers.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! The end of valid WAL, against a real Postgres and its own `pg_waldump`.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 mod common;
 
 use std::path::Path;

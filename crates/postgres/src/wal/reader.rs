@@ -234,7 +234,7 @@ impl Reader {
         let magic = u16::from_le_bytes(*bytes.first_chunk()?);
         let flags = u16::from_le_bytes(*bytes.get(2..)?.first_chunk()?);
         let timeline = TimelineId(u32_at(bytes.get(4..)?)?);
-        let first = page % self.segment_bytes == 0;
+        let first = page.is_multiple_of(self.segment_bytes);
         let valid = self.magic.is_none_or(|known| known == magic)
             && magic >> 8 == 0xd1
             && flags & !ALL_FLAGS == 0

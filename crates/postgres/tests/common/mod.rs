@@ -1,6 +1,11 @@
 //! Real Postgres for tests: dropped privileges, temporary clusters, free ports.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![expect(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a helper of tests, of which each test binary uses a part"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Once;
@@ -11,13 +16,13 @@ use pgaf_postgres::postmaster::{self, Phase, Postmaster, StartOptions};
 use pgaf_postgres::{copy, initdb};
 
 /// Long enough for any step of a small cluster on a busy machine.
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 static UNPRIVILEGED: Once = Once::new();
 
 /// Postgres refuses to run as root: as root, this whole test process becomes `postgres`, or
 /// `nobody`. Every test that starts Postgres calls it first.
-pub fn drop_privileges() {
+pub(crate) fn drop_privileges() {
     UNPRIVILEGED.call_once(|| {
         use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
         if !geteuid().is_root() {
@@ -36,7 +41,7 @@ pub fn drop_privileges() {
 }
 
 /// The installed Postgres, or `None`, said loudly, when there is none.
-pub async fn installation() -> Option<Installation> {
+pub(crate) async fn installation() -> Option<Installation> {
     drop_privileges();
     match Search::from_env(None).find().await {
         Ok(found) => Some(found),
@@ -48,15 +53,15 @@ pub async fn installation() -> Option<Installation> {
 }
 
 /// A cluster in a temporary folder, which ends and goes with this value.
-pub struct Cluster {
-    pub postgres: Installation,
-    pub folder: PathBuf,
-    pub pgdata: PathBuf,
-    pub port: u16,
+pub(crate) struct Cluster {
+    pub(crate) postgres: Installation,
+    pub(crate) folder: PathBuf,
+    pub(crate) pgdata: PathBuf,
+    pub(crate) port: u16,
     keep: Option<tempfile::TempDir>,
 }
 
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -66,7 +71,7 @@ pub fn free_port() -> u16 {
 
 impl Cluster {
     /// A place for a cluster, without one.
-    pub async fn place() -> Option<Self> {
+    pub(crate) async fn place() -> Option<Self> {
         let postgres = installation().await?;
         let keep = tempfile::tempdir().unwrap();
         let folder = keep.path().canonicalize().unwrap();
@@ -81,7 +86,7 @@ impl Cluster {
     }
 
     /// A new cluster, stopped, that trusts local replication.
-    pub async fn new() -> Option<Self> {
+    pub(crate) async fn new() -> Option<Self> {
         let cluster = Self::place().await?;
         let options = initdb::InitdbOptions {
             username: Some("postgres".to_owned()),
@@ -95,7 +100,7 @@ impl Cluster {
     }
 
     /// A place beside, for a standby of this cluster.
-    pub fn sibling(&self, name: &str) -> Self {
+    pub(crate) fn sibling(&self, name: &str) -> Self {
         let folder = self.folder.join(name);
         std::fs::create_dir(&folder).unwrap();
         Self {
@@ -107,13 +112,13 @@ impl Cluster {
         }
     }
 
-    pub fn append(&self, conf: &str) {
+    pub(crate) fn append(&self, conf: &str) {
         let path = self.pgdata.join("postgresql.conf");
         let old = std::fs::read_to_string(&path).unwrap();
         std::fs::write(path, old + conf).unwrap();
     }
 
-    pub fn options(&self) -> StartOptions {
+    pub(crate) fn options(&self) -> StartOptions {
         StartOptions {
             port: self.port,
             listen_addresses: "127.0.0.1".to_owned(),
@@ -122,7 +127,7 @@ impl Cluster {
         }
     }
 
-    pub async fn start(&self) -> Postmaster {
+    pub(crate) async fn start(&self) -> Postmaster {
         let server = Postmaster::start(&self.postgres, &self.pgdata, &self.options())
             .await
             .unwrap();
@@ -134,7 +139,7 @@ impl Cluster {
     }
 
     /// Runs one statement through psql; its rows, unaligned.
-    pub async fn sql(&self, statement: &str) -> String {
+    pub(crate) async fn sql(&self, statement: &str) -> String {
         let done = pgaf_postgres::command::Invocation::new(&self.postgres.program("psql"))
             .args([
                 "-X",
@@ -164,7 +169,7 @@ impl Cluster {
     }
 
     /// Turns a copy of `primary` into its standby.
-    pub fn follow(&self, primary: &Self) {
+    pub(crate) fn follow(&self, primary: &Self) {
         std::fs::write(self.pgdata.join("standby.signal"), "").unwrap();
         self.append(&format!(
             "primary_conninfo = 'host=127.0.0.1 port={} user=postgres'\nwal_retrieve_retry_interval = 100\n",
@@ -186,7 +191,7 @@ impl Drop for Cluster {
 }
 
 /// Waits until a condition holds.
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + LIMIT;
     while !holds().await {
         assert!(
@@ -197,6 +202,6 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-pub fn exists(path: &Path) -> bool {
+pub(crate) fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
