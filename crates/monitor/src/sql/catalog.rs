@@ -8,7 +8,7 @@ use super::functions::{EVENT, FORMATION_TABLE, Function, NODE_TABLE, Named, Retu
 use super::reads::{Rows, event_row, formation_table_row, node_table_row};
 use super::snapshot::{EventRow, Snapshot};
 use super::types::PgType::{
-    self, Bool, Char, Float8, Int2, Int4, Name, Oid, Text, TextArray, TimestampTz,
+    self, Bool, Char, Float8, Int2, Int4, IntArray, Name, Oid, Text, TextArray, TimestampTz,
 };
 use super::types::Value;
 
@@ -107,7 +107,7 @@ const EMPTY: &[(&str, &[Named])] = &[
             ("prpubid", Oid),
             ("prrelid", Oid),
             ("prqual", Text),
-            ("prattrs", TextArray),
+            ("prattrs", IntArray),
         ],
     ),
     (
@@ -431,6 +431,7 @@ const CLASS: &[Named] = &[
     ("relispartition", Bool),
     ("relacl", TextArray),
     ("reloptions", TextArray),
+    ("relpartbound", Text),
 ];
 
 fn class_row(index: usize) -> Vec<Value> {
@@ -461,6 +462,7 @@ fn class_row(index: usize) -> Vec<Value> {
         no(),
         "d".into(),
         no(),
+        Value::Null,
         Value::Null,
         Value::Null,
     ]
@@ -558,6 +560,16 @@ pub(super) fn relation_name(oid: i64) -> Option<String> {
         .map(|table| format!("{SCHEMA}.{}", table.name()))
 }
 
+/// The name of a schema's OID as `regnamespace` prints it.
+pub(super) fn schema_name(oid: i64) -> Option<String> {
+    Some(match oid {
+        CATALOG_NAMESPACE => "pg_catalog".to_owned(),
+        PUBLIC_NAMESPACE => "public".to_owned(),
+        FIRST_OID => SCHEMA.to_owned(),
+        other => other.to_string(),
+    })
+}
+
 /// The OID of a relation of ours.
 pub(super) fn relation_oid(schema: Option<&str>, name: &str) -> Result<i64, SqlError> {
     let table = find(schema, name)?;
@@ -579,6 +591,8 @@ const TYPE: &[Named] = &[
     ("typarray", Oid),
     ("typbasetype", Oid),
     ("typcollation", Oid),
+    ("typnotnull", Bool),
+    ("typdefault", Text),
 ];
 
 fn type_row(ty: PgType) -> Vec<Value> {
@@ -597,6 +611,7 @@ fn type_row(ty: PgType) -> Vec<Value> {
         | PgType::Text
         | PgType::State
         | PgType::Lsn
+        | PgType::IntArray
         | PgType::Interval
         | PgType::Json
         | PgType::Jsonb
@@ -616,6 +631,8 @@ fn type_row(ty: PgType) -> Vec<Value> {
         0.into(),
         0.into(),
         collation.into(),
+        false.into(),
+        Value::Null,
     ]
 }
 

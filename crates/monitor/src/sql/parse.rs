@@ -175,11 +175,16 @@ fn one(
 
 /// `TABLE name` is `SELECT * FROM name`; the parser knows only the longer form.
 fn table_as_select(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    let Some(first) = tokens.first() else { return tokens };
+    let Some(first) = tokens.first() else {
+        return tokens;
+    };
     if keyword(&first.token) == Some(Keyword::TABLE) {
         let span = first.span;
-        let words =
-            [Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM")];
+        let words = [
+            Token::make_keyword("SELECT"),
+            Token::Mul,
+            Token::make_keyword("FROM"),
+        ];
         let words = words.map(|token| TokenWithSpan { token, span });
         tokens.splice(..1, words);
     }

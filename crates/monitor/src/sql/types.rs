@@ -41,6 +41,8 @@ pub(super) enum PgType {
     State,
     /// `text[]`, held in its text form
     TextArray,
+    /// `smallint[]`, held in its text form
+    IntArray,
     /// `pg_lsn`
     Lsn,
     /// `timestamp with time zone`
@@ -120,6 +122,7 @@ impl PgType {
             PgType::Oid => 26,
             PgType::Json => 114,
             PgType::Float8 => 701,
+            PgType::IntArray => 1005,
             PgType::TextArray => 1009,
             PgType::TimestampTz => 1184,
             PgType::Interval => 1186,
@@ -170,6 +173,7 @@ impl PgType {
             | PgType::Text
             | PgType::State
             | PgType::TextArray
+            | PgType::IntArray
             | PgType::Json
             | PgType::Jsonb
             | PgType::Unknown => -1,
@@ -191,6 +195,7 @@ impl PgType {
             PgType::Text => "text",
             PgType::State => "pgautofailover.replication_state",
             PgType::TextArray => "text[]",
+            PgType::IntArray => "smallint[]",
             PgType::Lsn => "pg_lsn",
             PgType::TimestampTz => "timestamp with time zone",
             PgType::Interval => "interval",
@@ -211,9 +216,12 @@ impl PgType {
             | PgType::Oid
             | PgType::Float8
             | PgType::Numeric => Family::Number,
-            PgType::Text | PgType::State | PgType::Name | PgType::Char | PgType::TextArray => {
-                Family::Text
-            }
+            PgType::Text
+            | PgType::State
+            | PgType::Name
+            | PgType::Char
+            | PgType::TextArray
+            | PgType::IntArray => Family::Text,
             PgType::Lsn => Family::Lsn,
             PgType::TimestampTz => Family::Time,
             PgType::Interval => Family::Interval,
@@ -423,6 +431,7 @@ pub(super) fn parse_text(text: &str, ty: PgType) -> Result<Value, SqlError> {
         | PgType::Name
         | PgType::Char
         | PgType::TextArray
+        | PgType::IntArray
         | PgType::Void
         | PgType::Unknown => Ok(Value::Text(text.to_owned())),
     }
@@ -486,6 +495,7 @@ pub(super) fn parse_parameter(bytes: &[u8], ty: PgType, binary: bool) -> Result<
         | PgType::Name
         | PgType::Char
         | PgType::TextArray
+        | PgType::IntArray
         | PgType::Json
         | PgType::Void
         | PgType::Unknown => return parse_text(text()?, ty),

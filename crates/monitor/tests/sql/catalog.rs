@@ -26,7 +26,7 @@ async fn backslash_commands_of_psql_work() {
         ("\\dt", "Did not find any relations"),
     ] {
         let printed = server
-            .psql_with(&server.uri(""), &["-E", "-c", command], &[])
+            .psql_with(&server.uri(""), &["-c", command], &[])
             .await;
         let text = format!("{}{}", printed.out, printed.err);
         assert!(text.contains(expected), "{command}: {text}");

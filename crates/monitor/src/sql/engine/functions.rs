@@ -79,6 +79,9 @@ fn text(value: Option<&Value>) -> Option<&str> {
     }
 }
 
+/// Longest `generate_series`. Chosen.
+const MAX_SERIES: i64 = 100_000;
+
 type Body = dyn Fn(&Context, &[Value]) -> std::result::Result<Value, SqlError> + Send + 'static;
 
 /// Registers all functions on a connection.
@@ -98,6 +101,7 @@ pub(super) fn register(
     api(&add)?;
     types(&add)?;
     texts(&add)?;
+    arrays(&add)?;
     lookups(&add)?;
     let flags = FunctionFlags::SQLITE_UTF8;
     connection.create_aggregate_function("pgaf_array", 1, flags, ArrayOf)
@@ -407,6 +411,71 @@ fn texts(add: &Add<'_>) -> Result<()> {
     )
 }
 
+fn arrays(add: &Add<'_>) -> Result<()> {
+    add(
+        "pgaf_array_cat",
+        2,
+        Box::new(|_, args| {
+            let arrays: Vec<&str> = args.iter().filter_map(|value| text(Some(value))).collect();
+            let items: Vec<&str> = arrays.iter().flat_map(|array| elements(array)).collect();
+            let joined = format!("{{{}}}", items.join(","));
+            Ok((!arrays.is_empty()).then_some(joined).into())
+        }),
+    )?;
+    add(
+        "pgaf_array_json",
+        1,
+        Box::new(|_, args| {
+            let items: Vec<&str> = text(args.first())
+                .map(|array| elements(array).collect())
+                .unwrap_or_default();
+            Ok(serde_json::Value::from(items).to_string().into())
+        }),
+    )?;
+    add(
+        "pgaf_array_upper",
+        1,
+        Box::new(|_, args| {
+            let count = text(args.first()).map(|array| elements(array).count());
+            Ok(count
+                .filter(|count| *count > 0)
+                .and_then(|count| i64::try_from(count).ok())
+                .into())
+        }),
+    )?;
+    add(
+        "pgaf_element",
+        3,
+        Box::new(|_, args| {
+            let (Some(array), Some(at)) = (text(args.first()), int(args.get(1))) else {
+                return Ok(Value::Null);
+            };
+            let at = usize::try_from(at - 1).ok();
+            match at.and_then(|at| elements(array).nth(at)) {
+                Some(element) => parse_text(element, type_of(args.get(2))),
+                None => Ok(Value::Null),
+            }
+        }),
+    )?;
+    add(
+        "pgaf_series",
+        2,
+        Box::new(|_, args| {
+            let (Some(low), Some(high)) = (int(args.first()), int(args.get(1))) else {
+                return Ok("[]".into());
+            };
+            if high.saturating_sub(low) >= MAX_SERIES {
+                return Err(SqlError::new(
+                    codes::LIMIT_EXCEEDED,
+                    "the series is too long",
+                ));
+            }
+            let numbers: Vec<String> = (low..=high).map(|number| number.to_string()).collect();
+            Ok(format!("[{}]", numbers.join(",")).into())
+        }),
+    )
+}
+
 /// Elements of an array's text form; ours never hold a comma, a quote or a brace.
 fn elements(array: &str) -> impl Iterator<Item = &str> {
     array
@@ -428,13 +497,14 @@ fn regex(args: &[Value]) -> std::result::Result<Value, SqlError> {
 }
 
 fn lookups(add: &Add<'_>) -> Result<()> {
-    let by_oid: [(&str, fn(i64) -> Option<String>); 5] = [
+    let by_oid: [(&str, fn(i64) -> Option<String>); 6] = [
         ("pgaf_type_name", |oid| {
             Some(catalog::type_name(oid).map_or_else(|| "???".to_owned(), str::to_owned))
         }),
         ("pgaf_relation_name", |oid| {
             Some(catalog::relation_name(oid).unwrap_or_else(|| oid.to_string()))
         }),
+        ("pgaf_schema_name", catalog::schema_name),
         ("pgaf_role_name", |oid| Some(catalog::role_name(oid))),
         ("pgaf_function_result", |oid| {
             catalog::function_texts(oid).map(|texts| texts.0)

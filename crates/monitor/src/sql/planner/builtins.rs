@@ -39,6 +39,13 @@ const fn builtin(
 use PgType::{Bool, Int4, Int8, Name, Numeric, Oid, Text, TextArray, TimestampTz};
 
 const BUILTINS: &[Builtin] = &[
+    builtin("pg_get_function_sqlbody", &[Oid], Text, "NULL"),
+    builtin(
+        "array_upper",
+        &[TextArray, Int8],
+        Int8,
+        "pgaf_array_upper({0})",
+    ),
     builtin("lower", &[Text], Text, "lower({0})"),
     builtin("upper", &[Text], Text, "upper({0})"),
     builtin("length", &[Text], Int4, "length({0})"),
@@ -344,8 +351,7 @@ impl Planner {
             .ok_or_else(|| undefined(&function.name, all().any(|known| known.name == name)))?;
         let mut sql = known.template.to_owned();
         for (index, (typed, ty)) in given.into_iter().zip(known.args).enumerate().rev() {
-            // As Postgres' "any": an array of whatever is printed the same.
-            let typed = if *ty == TextArray { typed } else { self.coerce(typed, *ty)? };
+            let typed = self.coerce(typed, *ty)?;
             sql = sql.replace(&format!("{{{index}}}"), &typed.sql);
         }
         Ok(Typed::plain(sql, known.returns))

@@ -102,6 +102,7 @@ fn short_name(ty: PgType) -> String {
         | PgType::Numeric
         | PgType::Text
         | PgType::TextArray
+        | PgType::IntArray
         | PgType::Lsn
         | PgType::Interval
         | PgType::Json
@@ -120,6 +121,8 @@ enum CastTo {
     Regclass,
     /// `regtype`: an OID of a type, or its name.
     Regtype,
+    /// `regnamespace`: an OID of a schema, or its name.
+    Regnamespace,
 }
 
 fn cast_target(data_type: &ast::DataType) -> Result<CastTo, SqlError> {
@@ -142,7 +145,8 @@ fn cast_target(data_type: &ast::DataType) -> Result<CastTo, SqlError> {
         "float8" | "double precision" | "float" | "real" | "float4" => PgType::Float8,
         "numeric" | "decimal" | "dec" => PgType::Numeric,
         "text" | "varchar" | "character varying" | "citext" => PgType::Text,
-        "text[]" => PgType::TextArray,
+        "text[]" | "name[]" => PgType::TextArray,
+        "int2[]" | "smallint[]" | "int4[]" | "integer[]" | "int[]" => PgType::IntArray,
         "pg_lsn" => PgType::Lsn,
         "timestamptz" | "timestamp with time zone" => PgType::TimestampTz,
         "json" => PgType::Json,
@@ -151,6 +155,7 @@ fn cast_target(data_type: &ast::DataType) -> Result<CastTo, SqlError> {
         "replication_state" => PgType::State,
         "regclass" => return Ok(CastTo::Regclass),
         "regtype" => return Ok(CastTo::Regtype),
+        "regnamespace" => return Ok(CastTo::Regnamespace),
         _ => {
             return Err(SqlError::new(
                 codes::UNDEFINED_OBJECT,
@@ -164,7 +169,9 @@ fn cast_target(data_type: &ast::DataType) -> Result<CastTo, SqlError> {
 pub(super) fn cast_type(data_type: &ast::DataType) -> Result<PgType, SqlError> {
     match cast_target(data_type)? {
         CastTo::Type(ty) => Ok(ty),
-        CastTo::Regclass | CastTo::Regtype => Err(unsupported(format!("a cast to {data_type}"))),
+        CastTo::Regclass | CastTo::Regtype | CastTo::Regnamespace => {
+            Err(unsupported(format!("a cast to {data_type}")))
+        }
     }
 }
 
@@ -304,13 +311,17 @@ impl Planner {
                 right,
                 ..
             } => {
-                let value = self.text(left)?;
+                let value = self.expr(left)?;
+                let value = self.to_text(value)?;
                 let array = self.expr(right)?;
                 let array = self.coerce(array, PgType::TextArray)?;
                 let sql = format!("pgaf_in_array({}, {})", value.sql, array.sql);
                 Ok(Typed::plain(sql, PgType::Bool))
             }
             ast::Expr::Extract { field, expr, .. } => self.extract(field, expr),
+            ast::Expr::CompoundFieldAccess { root, access_chain } => {
+                self.element(root, access_chain)
+            }
             ast::Expr::Substring {
                 expr,
                 substring_from: Some(from),
@@ -334,6 +345,21 @@ impl Planner {
             )),
             _ => Err(unsupported(expr)),
         }
+    }
+
+    /// `array[number]`
+    fn element(&mut self, root: &ast::Expr, chain: &[ast::AccessExpr]) -> Result<Typed, SqlError> {
+        let [ast::AccessExpr::Subscript(ast::Subscript::Index { index })] = chain else {
+            return Err(unsupported("this kind of access"));
+        };
+        let array = self.expr(root)?;
+        let (ty, at) = match array.ty {
+            PgType::IntArray => (PgType::Int8, self.int(index)?),
+            PgType::TextArray => (PgType::Text, self.int(index)?),
+            other => return Err(mismatch(format!("cannot subscript type {}", other.name()))),
+        };
+        let sql = format!("pgaf_element({}, {}, {})", array.sql, at.sql, ty.oid());
+        Ok(Typed::plain(sql, ty))
     }
 
     pub(super) fn text(&mut self, expr: &ast::Expr) -> Result<Typed, SqlError> {
@@ -693,6 +719,10 @@ impl Planner {
             }
             Op::StringConcat => {
                 let (a, b) = (self.expr(left)?, self.expr(right)?);
+                if a.ty == PgType::TextArray && b.ty == PgType::TextArray {
+                    let sql = format!("pgaf_array_cat({}, {})", a.sql, b.sql);
+                    return Ok(Typed::plain(sql, PgType::TextArray));
+                }
                 let (a, b) = (self.to_text(a)?, self.to_text(b)?);
                 Ok(Typed::plain(
                     format!("({} || {})", a.sql, b.sql),
@@ -767,7 +797,15 @@ impl Planner {
                     PgType::Text,
                 ));
             }
-            CastTo::Regtype => return Err(unsupported("a cast to regtype")),
+            CastTo::Regnamespace if typed.ty.family() == Family::Number => {
+                return Ok(Typed::plain(
+                    format!("pgaf_schema_name({})", typed.sql),
+                    PgType::Text,
+                ));
+            }
+            CastTo::Regtype | CastTo::Regnamespace => {
+                return Err(unsupported(format!("a cast to {data_type}")));
+            }
         };
         if typed.ty == PgType::Unknown || typed.ty == ty {
             return self.coerce(typed, ty);
@@ -776,11 +814,7 @@ impl Planner {
             (Family::Number, Family::Number) => match ty {
                 PgType::Float8 => format!("CAST({} AS REAL)", typed.sql),
                 PgType::Numeric => typed.sql,
-                _ => format!(
-                    "pgaf_parse({}, {})",
-                    typed.sql,
-                    ty.oid()
-                ),
+                _ => format!("pgaf_parse({}, {})", typed.sql, ty.oid()),
             },
             (a, b) if a == b && ty != PgType::State => typed.sql,
             (_, Family::Text) if ty != PgType::State => self.to_text(typed)?.sql,

@@ -8,6 +8,7 @@
 mod arguments;
 mod builtins;
 mod expr;
+mod from;
 mod json;
 mod query;
 mod scope;
