@@ -3,16 +3,21 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pgaf_sim::script::VERBS;
 
-use crate::{console, scenario, workspace};
+use crate::{command, console, scenario, workspace};
 
 /// A page: its file, and what makes its text.
 type Page = (&'static str, fn() -> Result<String>);
 
-const PAGES: &[Page] = &[("scenarios.md", scenarios)];
+const PAGES: &[Page] = &[("scenarios.md", scenarios), ("commands.md", commands)];
+
+/// `help` answers at once.
+const HELP: Duration = Duration::from_secs(10);
 
 /// Writes every page.
 ///
@@ -51,6 +56,53 @@ fn path(name: &str) -> PathBuf {
     workspace::root().join("docs/reference").join(name)
 }
 
+/// The tree of commands, and what each of them says about itself.
+fn commands() -> Result<String> {
+    let program = workspace::build_pg_autoctl(false)?;
+    let ask = |words: &[&str]| -> Result<String> {
+        let mut command = Command::new(&program);
+        // Its own variables decide which commands it shows.
+        command.args(words).env_clear();
+        let said = command::capture(&mut command, HELP)?;
+        anyhow::ensure!(
+            said.status.success(),
+            "`pg_autoctl {}`: {}",
+            words.join(" "),
+            said.stderr
+        );
+        Ok(format!("{}{}", said.stdout, said.stderr)
+            .trim_end()
+            .to_owned())
+    };
+    let tree = ask(&["help"])?;
+    let mut page = format!(
+        "# Commands\n\nMade by `cargo xtask docs` from the program's own help; do not edit.\n\n```text\n{tree}\n```\n"
+    );
+    for words in leaves(&tree) {
+        let words: Vec<_> = words.split(' ').collect();
+        let usage = ask(&[&words[..], &["--help"]].concat())?;
+        let _ = write!(page, "\n## {}\n\n```text\n{usage}\n```\n", words.join(" "));
+    }
+    Ok(page)
+}
+
+/// The commands without sub-commands, as words after `pg_autoctl`. A heading of the tree is a line of
+/// words alone, a command stands below it, marked `+` when it has a heading of its own.
+fn leaves(tree: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut group = "";
+    for line in tree.lines() {
+        if let Some(heading) = line.trim_start().strip_prefix("pg_autoctl") {
+            group = heading.trim();
+        } else if let Some(name) = line.split_whitespace().next()
+            && name != "+"
+        {
+            found.push(format!("{group} {name}").trim().to_owned());
+        }
+    }
+    found
+}
+
 fn scenarios() -> Result<String> {
     let mut page = String::from(
         "# Scenarios\n\nMade by `cargo xtask docs`; do not edit.\n\nA scenario is a story, one step a line; `#` begins a comment. Nodes are `node1`, `node2`, …\n\
@@ -66,4 +118,15 @@ fn scenarios() -> Result<String> {
         let _ = writeln!(page, "| [{name}](../../scenarios/{name}.txt) | {story} |");
     }
     Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaves_of_the_help_tree_are_found() {
+        let tree = "  pg_autoctl\n  + create  Create\n    run     Run it\n\n  pg_autoctl create\n    monitor  A monitor\n  + more  More\n\n  pg_autoctl create more\n    thing  A thing\n";
+        assert_eq!(leaves(tree), ["run", "create monitor", "create more thing"]);
+    }
 }

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use crate::{Xtask, workspace};
+use crate::{Task, Xtask, scenario, workspace};
 
 /// Reads the table.
 pub(super) fn check() -> Result<Vec<String>> {
@@ -43,7 +43,10 @@ pub(super) fn check() -> Result<Vec<String>> {
 fn problem(item: &str) -> Option<String> {
     if let Some(words) = item.strip_prefix("cargo xtask") {
         let words = std::iter::once("xtask").chain(words.split_whitespace());
-        return match Xtask::try_parse_from(words) {
+        return match Xtask::try_parse_from(words).map(|xtask| xtask.task) {
+            Ok(Task::Scenario { name, .. }) if name != "all" => scenario::read(&name)
+                .err()
+                .map(|error| format!("{error:#}")),
             Ok(_) => None,
             Err(error) => Some(
                 error
@@ -74,6 +77,8 @@ mod tests {
         assert_eq!(problem("cargo xtask test --long"), None);
         assert!(problem("cargo xtask test --longer").is_some());
         assert!(problem("cargo xtask prove").is_some());
+        assert_eq!(problem("cargo xtask scenario switchover"), None);
+        assert!(problem("cargo xtask scenario no-such-story").is_some());
         let here = "xtask/src/verify/evidence.rs";
         assert_eq!(problem(&format!("{here}::evidence_must_exist")), None);
         assert!(problem(&format!("{here}::something_else")).is_some());
