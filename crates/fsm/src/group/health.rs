@@ -188,7 +188,8 @@ impl Judge<'_> {
             }
             match self.live.of(*id).and_then(|l| l.look) {
                 Some((look, at)) if look.node == self.node && at > last => {
-                    if look.connected || look.heard {
+                    // Whether it still hears it stands in its reports, with `streams`.
+                    if look.connected {
                         return Some(format!("node {id} \"{}\" still reaches it", node.name));
                     }
                 }
