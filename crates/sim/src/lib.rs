@@ -1,7 +1,33 @@
 //! The proof: fault scripts, and the simulated formations that run them.
 //!
-//! Owns the scenario grammar. It must never use a clock, the network or a file: what it simulates is
-//! the shipped `fsm`, and the same script runs on real Postgres through `cargo xtask scenario`.
-//! Read first: [`script::Script`], [`script::Step`], [`script::VERBS`].
+//! Owns the scenario grammar and the simulator: both brains as shipped (`pgaf_fsm::group`,
+//! `pgaf_fsm::node`) in shells that keep the shipped order of effects, on fakes of Postgres, of the
+//! network and of the disks. It must never use a clock, the network or a file, and never decide
+//! anything itself: what is not in `fsm` is not proven here.
+//!
+//! ```text
+//!   seed ─► faults ─┐
+//!   script ─────────┼─► world ─► monitor (group::decide) ◄─ net ─► keeper (node::decide) ─► pg (fake)
+//!                   │     └─ ledger: one-writer, nothing-lost, never-back, checked at each event
+//!                   └─► trace, coverage
+//! ```
+//!
+//! Read first: [`script::Script`], [`run_seed`], `world::World`.
 
+mod apply;
+mod coverage;
+mod event;
+mod faults;
+mod keeper;
+mod ledger;
+mod monitor;
+mod net;
+mod pg;
+mod rng;
 pub mod script;
+mod seed;
+mod wal;
+mod world;
+
+pub use coverage::Coverage;
+pub use seed::{SeedRun, run_seed};

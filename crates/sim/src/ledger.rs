@@ -1,0 +1,184 @@
+//! What was acknowledged, by whom, and whether it is still there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pgaf_protocol::{CopyId, Term};
+
+use crate::wal::{BranchId, Path};
+use crate::world::World;
+
+/// A client's commit.
+#[derive(Debug, Clone)]
+struct Commit {
+    host: usize,
+    began: u64,
+    place: Option<(BranchId, u64)>,
+}
+
+/// The record of all commits.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ledger {
+    commits: BTreeMap<u64, Commit>,
+    next: u64,
+    /// The furthest acknowledged commit of each branch: the earlier ones are on the way to it.
+    frontier: BTreeMap<BranchId, u64>,
+    /// (when, host, when it was sent) of every acknowledgement.
+    pub(crate) acknowledged: Vec<(u64, usize, u64)>,
+    /// The highest term that acknowledged, and its copy.
+    highest: Option<(Term, CopyId)>,
+    /// Copies whose acknowledgements an operator gave up.
+    struck: BTreeSet<CopyId>,
+}
+
+impl Ledger {
+    pub(crate) fn begin(&mut self, host: usize, now: u64) -> u64 {
+        self.next += 1;
+        self.commits.insert(
+            self.next,
+            Commit {
+                host,
+                began: now,
+                place: None,
+            },
+        );
+        self.next
+    }
+
+    pub(crate) fn written(&mut self, id: u64, branch: BranchId, lsn: u64) {
+        if let Some(commit) = self.commits.get_mut(&id) {
+            commit.place = Some((branch, lsn));
+        }
+    }
+
+    /// An operator gives up what was acknowledged without the nodes that are there.
+    pub(crate) fn give_up(&mut self, struck: impl IntoIterator<Item = CopyId>) {
+        self.frontier.clear();
+        self.highest = None;
+        self.struck.extend(struck);
+    }
+
+    /// The first acknowledged commit that is not in a path.
+    pub(crate) fn missing(&self, path: &Path) -> Option<(BranchId, u64)> {
+        self.frontier
+            .iter()
+            .map(|(branch, lsn)| (*branch, *lsn))
+            .find(|(branch, lsn)| !path.contains(*branch, *lsn))
+    }
+
+    /// As [`Self::missing`], but for branches that are still being written: those have replication lag.
+    pub(crate) fn missing_but_recent(&self, path: &Path) -> Option<(BranchId, u64)> {
+        let newest = self.frontier.keys().next_back().copied();
+        self.missing(path)
+            .filter(|(branch, _)| Some(*branch) != newest)
+    }
+
+    /// The longest time without an acknowledgement that ended after `since`, up to `now`.
+    pub(crate) fn outage(&self, since: u64, now: u64) -> u64 {
+        let mut longest = 0;
+        let mut last = None;
+        for (at, _, _) in &self.acknowledged {
+            if *at >= since {
+                longest = longest.max(at.saturating_sub(last.unwrap_or(since)));
+            }
+            last = Some(*at);
+        }
+        longest.max(now.saturating_sub(last.unwrap_or(since).max(since)))
+    }
+
+    /// Whether a write that was sent after `since` was acknowledged.
+    pub(crate) fn wrote_since(&self, since: u64) -> bool {
+        self.acknowledged
+            .iter()
+            .rev()
+            .take(200)
+            .any(|(_, _, sent)| *sent >= since)
+    }
+}
+
+impl World {
+    /// A client sees its commit succeed: the two invariants that all the rest is for.
+    pub(crate) fn acknowledge(&mut self, host: usize, id: u64) {
+        let now = self.now;
+        let Some(commit) = self.ledger.commits.remove(&id) else {
+            return;
+        };
+        debug_assert_eq!(commit.host, host, "a commit stays where it was made");
+        let Some((branch, lsn)) = commit.place else {
+            return self.fail("a commit without a place was acknowledged".to_owned());
+        };
+        let made = self.branches[branch.0].clone();
+        if self.ledger.struck.contains(&made.copy) {
+            return;
+        }
+        self.ledger.acknowledged.push((now, host, commit.began));
+        let path = self.hosts[host]
+            .pg
+            .disk
+            .as_ref()
+            .map(|d| d.path.clone())
+            .unwrap_or_default();
+        let older = self
+            .ledger
+            .highest
+            .filter(|(term, copy)| made.term < *term || (made.term == *term && made.copy != *copy));
+        if let Some((term, _)) = older {
+            return self.fail(format!(
+                "one-writer: n{} acknowledges in term {} after another one did in term {term}",
+                host + 1,
+                made.term
+            ));
+        }
+        self.ledger.highest = Some((made.term, made.copy));
+        if let Some((lost, at)) = self.ledger.missing(&path) {
+            return self.fail(format!(
+                "nothing-lost: n{} acknowledges, and lacks b{} up to {at:x}, which was acknowledged; it has {}",
+                host + 1,
+                lost.0,
+                path.text()
+            ));
+        }
+        let furthest = self.ledger.frontier.entry(branch).or_default();
+        *furthest = lsn.max(*furthest);
+    }
+
+    /// A copy was promoted: it has everything that was acknowledged.
+    pub(crate) fn check_promotion(&mut self, host: usize) {
+        let Some(disk) = &self.hosts[host].pg.disk else {
+            return;
+        };
+        if disk.copy.is_some_and(|c| self.ledger.struck.contains(&c)) {
+            return;
+        }
+        if let Some((lost, at)) = self.ledger.missing(&disk.path) {
+            let text = disk.path.text();
+            self.fail(format!(
+                "nothing-lost: n{} is promoted and lacks b{} up to {at:x}, which was acknowledged; it has {text}",
+                host + 1,
+                lost.0
+            ));
+        }
+    }
+
+    /// A copy that promised takes no WAL of an older term.
+    pub(crate) fn check_promise(&mut self, host: usize, branches: &[BranchId]) {
+        let Some(disk) = &self.hosts[host].pg.disk else {
+            return;
+        };
+        let Some(copy) = disk.copy else { return };
+        let Some((term, position)) = self.promises.get(&copy).copied() else {
+            return;
+        };
+        let broken = branches
+            .iter()
+            .map(|b| self.branches[b.0].term)
+            .find(|wrote| *wrote < term);
+        if let Some(wrote) = broken
+            && disk.path.end() > position.lsn.0
+        {
+            self.fail(format!(
+                "never-back: n{} promised term {term} at {position} and takes WAL of term {wrote}",
+                host + 1
+            ));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! One seed: a formation comes up, a storm of faults, everything heals, everything is checked.
+
+use crate::coverage::Coverage;
+use crate::faults::STORM;
+use crate::world::World;
+
+/// A formation that comes up undisturbed has settled by then.
+const BRING_UP: u64 = 60_000;
+/// With everything healed a group has settled by then (chosen: far above any timeout).
+const CONVERGE: u64 = 120_000;
+
+/// What became of a seed.
+#[derive(Debug, Clone)]
+pub struct SeedRun {
+    /// The seed.
+    pub seed: u64,
+    /// How many nodes.
+    pub nodes: usize,
+    /// The invariant that was broken, if one was.
+    pub broken: Option<String>,
+    /// Everything that happened.
+    pub trace: String,
+    /// What fired.
+    pub coverage: Coverage,
+    /// Commits that clients saw succeed.
+    pub acknowledged: usize,
+    /// Virtual milliseconds.
+    pub virtual_ms: u64,
+}
+
+/// Runs a seed.
+#[must_use]
+pub fn run_seed(seed: u64, nodes: usize) -> SeedRun {
+    let mut world = World::new(seed, nodes);
+    bring_up(&mut world);
+    if world.failed.is_none() {
+        world.writing = true;
+        world.plan_faults();
+        let end = world.now + STORM;
+        world.run_until(end);
+        converge(&mut world);
+    }
+    if world.failed.is_some() {
+        let summary = world.summary();
+        world.note(|| summary);
+    }
+    SeedRun {
+        seed,
+        nodes,
+        broken: world.failed.clone(),
+        trace: world.trace().to_owned(),
+        coverage: world.coverage.clone(),
+        acknowledged: world.ledger.acknowledged.len(),
+        virtual_ms: world.now,
+    }
+}
+
+/// Monitor and nodes start one after the other; the group settles.
+pub(crate) fn bring_up(world: &mut World) {
+    world.start_monitor();
+    for host in 0..world.hosts.len() {
+        world.start_keeper(host);
+        let soon = world.now + world.rng.between(0, 2000);
+        world.run_until(soon);
+        if host == 0 {
+            wait(world, BRING_UP, |w| w.hosts[0].pg.writes());
+        }
+    }
+    if !wait(world, BRING_UP, World::is_settled) {
+        world.fail("converges: the formation does not come up".to_owned());
+    }
+}
+
+/// Everything is healed: the group settles, and nothing that was acknowledged is missing anywhere.
+fn converge(world: &mut World) {
+    if world.failed.is_some() {
+        return;
+    }
+    world.heal_all();
+    world.pace = 100;
+    if !wait(world, CONVERGE, World::is_settled) {
+        return world.fail("converges: healed, and the group does not settle".to_owned());
+    }
+    let before = world.now;
+    if !wait(world, 20_000, |w| w.ledger.wrote_since(before)) {
+        return world.fail("converges: settled, and no write is acknowledged".to_owned());
+    }
+    world.writing = false;
+    let later = world.now + 5000;
+    world.run_until(later);
+    check_copies(world);
+}
+
+/// Every member has every acknowledged commit.
+pub(crate) fn check_copies(world: &mut World) {
+    let members: Vec<String> = world
+        .monitor
+        .group()
+        .map(|g| g.nodes.values().map(|n| n.host.clone()).collect())
+        .unwrap_or_default();
+    for name in members {
+        let Some(host) = world.host_of(&name) else {
+            continue;
+        };
+        let Some(disk) = &world.hosts[host].pg.disk else {
+            continue;
+        };
+        if let Some((branch, lsn)) = world.ledger.missing(&disk.path) {
+            world.fail(format!(
+                "nothing-lost: {name} lacks b{} up to {lsn:x} in the end",
+                branch.0
+            ));
+        }
+    }
+}
+
+/// Lets time pass until something holds.
+pub(crate) fn wait(world: &mut World, within: u64, holds: impl Fn(&World) -> bool) -> bool {
+    let end = world.now + within;
+    while world.now < end && world.failed.is_none() {
+        if holds(world) {
+            return true;
+        }
+        let next = world.now + 20;
+        world.run_until(next);
+    }
+    world.failed.is_none() && holds(world)
+}
