@@ -1,0 +1,277 @@
+//! Cases worth a name.
+
+use pgaf_protocol::{CopyRole, NodeState, Order, Postgres, StandbySeen, SyncConfig, Term, Time};
+
+use super::world::{OTHER, World, at, orders, peer, second, stamp};
+use crate::node::{Conf, Extras, Plan, Step, StopMode, decide, report};
+
+fn order(state: NodeState, nth: usize) -> Order {
+    orders()
+        .into_iter()
+        .filter(|(s, _)| *s == state)
+        .nth(nth)
+        .map(|(_, order)| order)
+        .unwrap()
+}
+
+#[test]
+fn a_promise_by_a_standby_needs_no_restart_and_names_its_position() {
+    let mut world = World::running(CopyRole::Standby, Some(Conf::follow(&peer())));
+    let state = NodeState::ReportLsn;
+    world.obey(stamp(2, 3), state, order(state, 0), true);
+    let plan = world.settle();
+    assert_eq!(world.words(), ["stop-receiving", "journal", "write-hba"]);
+    let said = report(&world.view(), &plan, &Extras::default());
+    let promise = said.promise.unwrap();
+    assert_eq!((promise.term, promise.position), (Term(2), Some(at(100))));
+    assert_eq!(said.state, state);
+}
+
+#[test]
+fn a_promise_without_a_position_yet_is_not_reached() {
+    let mut world = World::running(CopyRole::Standby, Some(Conf::follow(&peer())));
+    world.obey(
+        stamp(2, 3),
+        NodeState::ReportLsn,
+        Order::Promise { fast: false },
+        true,
+    );
+    let said = report(&world.view(), &decide(&world.view()), &Extras::default());
+    assert_eq!(said.promise.unwrap().position, None);
+    assert_ne!(said.state, NodeState::ReportLsn);
+}
+
+#[test]
+fn a_promise_by_a_primary_stops_it_and_keeps_it_stopped() {
+    let names = Conf::primary(&SyncConfig::any(1, [OTHER]));
+    let mut world = World::running(CopyRole::Primary { term: Term(1) }, Some(names));
+    world.obey(
+        stamp(2, 3),
+        NodeState::Demoted,
+        Order::Promise { fast: true },
+        true,
+    );
+    let plan = world.settle();
+    assert_eq!(world.words(), ["stop", "read-position", "journal"]);
+    assert!(matches!(
+        world.steps[0],
+        Step::Stop {
+            mode: StopMode::Fast
+        }
+    ));
+    assert!(plan.reached);
+    // Its keeper comes back without a word from the monitor, and waits for ever.
+    world.memory = crate::node::Memory::new(world.now, world.memory.fresh);
+    world.settle();
+    assert!(world.observation.is_down());
+    // The same term may open it again, in place.
+    let state = NodeState::WaitPrimary;
+    world.obey(stamp(2, 4), state, order(state, 0), true);
+    assert!(world.settle().reached);
+    assert!(world.observation.postgres.is_primary());
+}
+
+#[test]
+fn a_crashed_primary_opens_in_place_without_asking() {
+    let names = Conf::primary(&SyncConfig::any(1, [OTHER]));
+    let mut world = World::running(CopyRole::Primary { term: Term(2) }, Some(names));
+    let state = NodeState::Primary;
+    world.obey(stamp(2, 3), state, order(state, 0), true);
+    world.settle();
+    world.memory.heard = false;
+    world.observation.postgres = Postgres::Down { crashed: true };
+    world.observation.server = None;
+    world.observation.leftovers = true;
+    world.memory.saw(&world.observation, world.now);
+    assert_eq!(decide(&world.view()).step, Some(Step::EndCluster));
+    world.take(&Step::EndCluster);
+    assert!(matches!(
+        decide(&world.view()).step,
+        Some(Step::Start { standby: false, .. })
+    ));
+}
+
+#[test]
+fn a_keeper_that_starts_asks_before_it_opens_a_former_primary() {
+    let mut world = World::with_copy(CopyRole::Primary { term: Term(2) }, true);
+    world.journal.peers = [peer()].into();
+    let state = NodeState::Primary;
+    world.obey(stamp(2, 3), state, order(state, 0), false);
+    assert_eq!(decide(&world.view()).step, None, "the monitor first");
+    world.now = Time(2000);
+    assert_eq!(decide(&world.view()).step, Some(Step::AskPeers));
+    world.memory.peers_newer = Some(true);
+    let plan = decide(&world.view());
+    assert_eq!(plan.step, None);
+    assert!(plan.waiting.unwrap().contains("newer timeline"));
+    world.memory.peers_newer = Some(false);
+    assert!(matches!(
+        decide(&world.view()).step,
+        Some(Step::Start { closed: true, .. })
+    ));
+}
+
+fn primary_under_names() -> World {
+    let names = Conf::primary(&SyncConfig::any(1, [OTHER]));
+    let mut world = World::running(CopyRole::Primary { term: Term(2) }, Some(names));
+    let state = NodeState::Primary;
+    world.obey(stamp(2, 3), state, order(state, 0), true);
+    assert!(world.settle().reached);
+    world
+}
+
+fn stream(world: &mut World, fresh: bool) {
+    world.observation.server.as_mut().unwrap().senders = [StandbySeen {
+        node: OTHER.node,
+        streaming: true,
+        flushed: at(100).lsn,
+        lag_bytes: 0,
+        fresh,
+        synchronous: true,
+    }]
+    .into();
+}
+
+#[test]
+fn a_primary_without_lease_and_standbys_fences_itself_and_opens_again() {
+    let mut world = primary_under_names();
+    let admitted = match &mut world.journal.goal.as_mut().unwrap().order {
+        Order::Lead(lead) => &mut lead.admitted,
+        other => panic!("{other:?}"),
+    };
+    admitted.insert(OTHER);
+    stream(&mut world, true);
+    world.settle();
+    world.memory.lease_until = None;
+    let plan: Plan = world.settle();
+    assert!(!plan.fence, "its standby streams");
+    // The standby freezes as well.
+    stream(&mut world, false);
+    let plan = decide(&world.view());
+    assert!(plan.fence);
+    assert_eq!(
+        plan.step,
+        Some(Step::Stop {
+            mode: StopMode::Immediate
+        })
+    );
+    world.steps.clear();
+    let plan = world.settle();
+    assert!(plan.fence);
+    assert!(
+        world
+            .steps
+            .iter()
+            .any(|s| matches!(s, Step::Start { closed: true, .. })),
+        "{:?}",
+        world.words()
+    );
+    assert!(report(&world.view(), &plan, &Extras::default()).closed);
+    // It streams again, in the same term.
+    stream(&mut world, true);
+    world.steps.clear();
+    let plan = world.settle();
+    assert!(!plan.fence);
+    assert!(world.steps.contains(&Step::WriteHba { closed: false }));
+    assert!(plan.reached);
+}
+
+#[test]
+fn a_primary_under_no_names_needs_no_lease() {
+    let mut world = World::with_copy(CopyRole::Primary { term: Term(2) }, true);
+    let state = NodeState::WaitPrimary;
+    world.obey(stamp(2, 3), state, order(state, 0), true);
+    assert!(world.settle().reached);
+    world.memory.lease_until = None;
+    let plan = world.settle();
+    assert!(plan.reached && !plan.fence);
+}
+
+#[test]
+fn a_promotion_that_was_killed_half_way_is_found_out_from_the_disk() {
+    let state = NodeState::StopReplication;
+    let mut world = World::running(CopyRole::Standby, Some(Conf::promise()));
+    world.memory.end = Some(at(100));
+    world.obey(stamp(2, 3), state, order(state, 0), true);
+    while !matches!(world.steps.last(), Some(Step::Promote { .. })) {
+        world.memory.saw(&world.observation, world.now);
+        let step = decide(&world.view()).step.unwrap();
+        world.steps.push(step.clone());
+        world.take(&step);
+    }
+    // Killed with its Postgres, right after pg_promote had done its work.
+    world.observation.postgres = Postgres::Down { crashed: true };
+    world.observation.server = None;
+    world.memory = crate::node::Memory::new(world.now, world.memory.fresh);
+    world.memory.obeyed(false, world.now);
+    world.memory.leased(Time(u64::MAX));
+    world.steps.clear();
+    assert!(world.settle().reached);
+    assert!(world.observation.postgres.is_primary());
+    assert!(
+        !world.words().contains(&"promote".into()),
+        "{:?}",
+        world.words()
+    );
+}
+
+#[test]
+fn a_promotion_of_an_older_term_is_ended_before_anything_is_promised() {
+    let mut world = World::running(CopyRole::Standby, Some(Conf::promise()));
+    world.journal.work = Some(crate::node::Work::Promote { term: Term(2) });
+    world.memory.end = Some(at(100));
+    world.obey(
+        stamp(3, 9),
+        NodeState::ReportLsn,
+        Order::Promise { fast: false },
+        true,
+    );
+    assert_eq!(
+        decide(&world.view()).step,
+        Some(Step::Stop {
+            mode: StopMode::Immediate
+        })
+    );
+}
+
+#[test]
+fn a_standby_with_wal_of_a_dead_branch_is_rewound_only_when_it_may() {
+    let mut world = World::running(CopyRole::Standby, Some(Conf::follow(&peer())));
+    let state = NodeState::Secondary;
+    world.obey(stamp(2, 3), state, order(state, 0), true);
+    let plan = world.settle();
+    assert!(!plan.reached);
+    assert!(plan.waiting.unwrap().contains("may be replaced"));
+    let state = NodeState::Catchingup;
+    world.obey(stamp(2, 4), state, order(state, 2), true);
+    assert!(world.settle().reached);
+    assert!(
+        world.words().contains(&"rewind".into()),
+        "{:?}",
+        world.words()
+    );
+    assert_ne!(world.journal.copy, Some(super::world::OWN));
+}
+
+#[test]
+fn a_clean_former_primary_follows_before_the_new_one_has_a_history() {
+    let mut world = World::with_copy(CopyRole::Primary { term: Term(1) }, true);
+    let state = NodeState::Catchingup;
+    world.obey(stamp(2, 3), state, order(state, 0), true);
+    assert!(world.settle().reached);
+    assert!(world.observation.postgres.is_standby());
+    assert_eq!(world.journal.copy, Some(super::world::OWN));
+    world.obey(
+        stamp(2, 4),
+        state,
+        Order::Follow(pgaf_protocol::Follow {
+            upstream: peer(),
+            history: Some(second(100)),
+            may_replace: true,
+        }),
+        true,
+    );
+    world.steps.clear();
+    assert!(world.settle().reached);
+    assert_eq!(world.words(), ["journal"], "nothing but the journal");
+}

@@ -1,0 +1,6 @@
+//! The keeper's brain against a small fake of Postgres, exhaustively over orders and situations.
+
+mod accept;
+mod cases;
+mod table;
+mod world;

@@ -1,0 +1,432 @@
+//! A Postgres and a data directory in memory, which carry out steps as the real ones would.
+
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use pgaf_protocol::{
+    CopyId, CopyRole, Follow, Fork, Goal, History, Incarnation, Lead, Lineage, Lsn, Member, NodeId,
+    NodeState, Order, Peer, Position, Postgres, Promote, Reach, Sequence, Stamp, SyncConfig, Term,
+    Time, TimelineId,
+};
+
+use crate::node::{
+    Conf, Contents, Directory, Entry, Journal, Memory, Names, NodeView, Observation, Outcome, Plan,
+    Receiver, RewindEnd, Server, Step, StopMode, decide,
+};
+
+pub(super) const OWN: CopyId = CopyId(0xa);
+pub(super) const OTHER: Member = Member {
+    node: NodeId(2),
+    copy: CopyId(0xb),
+};
+
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    pub(super) journal: Journal,
+    pub(super) memory: Memory,
+    pub(super) observation: Observation,
+    pub(super) now: Time,
+    /// The end of the copy's WAL.
+    pub(super) end: Position,
+    pub(super) steps: Vec<Step>,
+    since: i64,
+}
+
+pub(super) fn stamp(term: u64, sequence: u64) -> Stamp {
+    Stamp {
+        term: Term(term),
+        sequence: Sequence(sequence),
+    }
+}
+
+pub(super) fn peer() -> Peer {
+    Peer {
+        node: NodeId(2),
+        name: "node_2".into(),
+        host: "b".into(),
+        port: 5432,
+    }
+}
+
+/// The history of timeline 2, which left timeline 1 at `at`.
+pub(super) fn second(at: u64) -> History {
+    History {
+        timeline: TimelineId(2),
+        parents: vec![Fork {
+            timeline: TimelineId(1),
+            at: Lsn(at),
+        }],
+    }
+}
+
+pub(super) fn at(lsn: u64) -> Position {
+    Position {
+        timeline: TimelineId(1),
+        lsn: Lsn(lsn),
+    }
+}
+
+/// Each kind of order, with its variants, and the state it leads to.
+pub(super) fn orders() -> Vec<(NodeState, Order)> {
+    let lead = |sync: SyncConfig, may_create| {
+        Order::Lead(Lead {
+            sync,
+            sync_stamp: stamp(2, 2),
+            may_create,
+            ..Lead::default()
+        })
+    };
+    let follow = |history, may_replace| {
+        Order::Follow(Follow {
+            upstream: peer(),
+            history,
+            may_replace,
+        })
+    };
+    vec![
+        (NodeState::WaitStandby, Order::Wait),
+        (NodeState::Single, lead(SyncConfig::asynchronous(), true)),
+        (
+            NodeState::WaitPrimary,
+            lead(SyncConfig::asynchronous(), false),
+        ),
+        (NodeState::Primary, lead(SyncConfig::any(1, [OTHER]), false)),
+        (NodeState::Catchingup, follow(None, true)),
+        (NodeState::Catchingup, follow(Some(second(100)), true)),
+        (NodeState::Catchingup, follow(Some(second(50)), true)),
+        (NodeState::Secondary, follow(Some(second(50)), false)),
+        (NodeState::ReportLsn, Order::Promise { fast: false }),
+        (NodeState::Demoted, Order::Promise { fast: true }),
+        (
+            NodeState::PreparePromotion,
+            Order::Reach(Reach { position: at(100) }),
+        ),
+        (
+            NodeState::StopReplication,
+            Order::Promote(Promote {
+                sync: SyncConfig::any(1, [OTHER]),
+                sync_stamp: stamp(2, 2),
+                admitted: [OTHER].into(),
+                position: at(100),
+                timeline: TimelineId(2),
+            }),
+        ),
+        (NodeState::Maintenance, Order::Stop),
+        (NodeState::Dropped, Order::Drop),
+    ]
+}
+
+impl World {
+    /// A node with nothing.
+    pub(super) fn new() -> Self {
+        let journal = Journal {
+            node: NodeId(1),
+            ..Journal::default()
+        };
+        Self {
+            journal,
+            memory: Memory::new(Time(0), CopyId(0xf)),
+            observation: Observation::default(),
+            now: Time(10),
+            end: at(100),
+            steps: Vec::new(),
+            since: 0,
+        }
+    }
+
+    /// With a stopped copy.
+    pub(super) fn with_copy(role: CopyRole, clean: bool) -> Self {
+        let mut world = Self::new();
+        world.journal.copy = Some(OWN);
+        world.journal.role = role;
+        world.journal.prepared = true;
+        world.journal.upstream = Some(peer());
+        world.observation.directory = Directory::Present(Contents {
+            copy: Some(OWN),
+            system_identifier: 7,
+            was_primary: matches!(role, CopyRole::Primary { .. }),
+            clean,
+            timeline: TimelineId(1),
+            history: Some(History::first()),
+        });
+        world.observation.postgres = Postgres::Down { crashed: !clean };
+        world
+    }
+
+    /// With Postgres running under a role.
+    pub(super) fn running(role: CopyRole, conf: Option<Conf>) -> Self {
+        let mut world = Self::with_copy(role, false);
+        let standby = !matches!(role, CopyRole::Primary { .. });
+        let loaded = conf.clone().unwrap_or_else(Conf::promise);
+        world.started(standby, &loaded);
+        world.memory.saw(&world.observation, world.now);
+        world.memory.conf = conf;
+        world
+    }
+
+    /// Makes a goal the one that is obeyed.
+    pub(super) fn obey(&mut self, at: Stamp, state: NodeState, order: Order, heard: bool) {
+        self.journal.apply(Entry::Obey {
+            goal: Goal {
+                stamp: at,
+                state,
+                order,
+                rule: "test".into(),
+            },
+            lineage: Lineage(1),
+            incarnation: Incarnation(1),
+        });
+        if heard {
+            self.memory.obeyed(true, self.now);
+            self.memory.leased(Time(u64::MAX));
+        }
+    }
+
+    pub(super) fn view(&self) -> NodeView<'_> {
+        NodeView {
+            journal: &self.journal,
+            memory: &self.memory,
+            observation: &self.observation,
+            now: self.now,
+        }
+    }
+
+    /// Goes on until there is no step any more; answers the last plan.
+    pub(super) fn settle(&mut self) -> Plan {
+        let mut idle = 0;
+        for _ in 0..200 {
+            self.memory.saw(&self.observation, self.now);
+            let plan = decide(&self.view());
+            let Some(step) = plan.step.clone() else {
+                // What waits for time gets it.
+                idle += 1;
+                if idle > 3 || plan.end {
+                    return plan;
+                }
+                self.now = Time(self.now.0 + 3000);
+                continue;
+            };
+            idle = 0;
+            self.check(&step);
+            self.steps.push(step.clone());
+            self.take(&step);
+        }
+        panic!(
+            "never settles: {:#?}",
+            self.steps.iter().rev().take(6).collect::<Vec<_>>()
+        );
+    }
+
+    /// Does a step, as the loop would.
+    pub(super) fn take(&mut self, step: &Step) {
+        if let Step::Journal(entry) = step {
+            let before = self.journal.copy;
+            self.journal.apply(entry.clone());
+            if self.journal.copy != before && self.journal.copy == Some(self.memory.fresh) {
+                let named = self.observation.directory.contents().map(|c| c.copy);
+                if named == Some(self.journal.copy) {
+                    self.memory.fresh = CopyId(self.memory.fresh.0 + 1);
+                }
+            }
+            return;
+        }
+        self.memory.began(step);
+        let outcome = self.apply(step);
+        let since = self.observation.since();
+        self.memory
+            .finished(step, &outcome, &self.journal, since, self.now);
+        match step {
+            Step::EnsureObjects => self.journal.apply(Entry::Prepared),
+            Step::Checkpoint { .. } => self.journal.apply(Entry::Checkpointed),
+            Step::NameCopy { .. } | Step::SwapIn { .. } => {
+                self.memory.fresh = CopyId(self.memory.fresh.0 + 1);
+            }
+            _other => {}
+        }
+        self.now = Time(self.now.0 + 1);
+    }
+
+    fn contents(&mut self) -> &mut Contents {
+        match &mut self.observation.directory {
+            Directory::Present(contents) => contents,
+            Directory::Absent | Directory::Broken { .. } => panic!("no copy"),
+        }
+    }
+
+    fn started(&mut self, standby: bool, conf: &Conf) {
+        self.since += 1;
+        let end = self.end;
+        let contents = self.contents();
+        contents.was_primary = !standby;
+        contents.clean = false;
+        let history = contents.history.clone();
+        self.observation.postgres = Postgres::Running {
+            since: self.since,
+            in_recovery: standby,
+        };
+        self.observation.server = Some(Server {
+            in_recovery: standby,
+            timeline: end.timeline,
+            lsn: end.lsn,
+            received: standby.then_some(end.lsn),
+            replayed: standby.then_some(end.lsn),
+            receiver: standby.then_some(Receiver {
+                streaming: true,
+                fresh: true,
+            }),
+            history,
+            ..Server::default()
+        });
+        self.load(conf);
+    }
+
+    fn load(&mut self, conf: &Conf) {
+        if let Some(server) = &mut self.observation.server {
+            server.names = match &conf.names {
+                Names::Nobody => String::from("nobody"),
+                Names::Sync(sync) => sync.to_setting(),
+            };
+        }
+    }
+
+    fn down(&mut self, clean: bool) {
+        self.observation.postgres = Postgres::Down { crashed: false };
+        self.observation.server = None;
+        self.observation.leftovers = false;
+        if let Directory::Present(contents) = &mut self.observation.directory {
+            contents.clean = clean;
+        }
+    }
+
+    fn copied(&mut self, copy: CopyId, role: CopyRole) {
+        let made = role == CopyRole::None;
+        let source = match self.journal.goal.as_ref().map(|goal| &goal.order) {
+            Some(Order::Follow(follow)) => follow.history.clone(),
+            _other => None,
+        };
+        self.observation.directory = Directory::Present(Contents {
+            copy: Some(copy),
+            system_identifier: 7,
+            was_primary: made,
+            clean: made,
+            timeline: TimelineId(if made { 1 } else { 2 }),
+            history: if made { Some(History::first()) } else { source },
+        });
+        self.end = Position {
+            timeline: TimelineId(if made { 1 } else { 2 }),
+            lsn: Lsn(200),
+        };
+        self.observation.postgres = Postgres::Down { crashed: false };
+    }
+
+    fn apply(&mut self, step: &Step) -> Outcome {
+        match step {
+            Step::Journal(_) => unreachable!("the loop's"),
+            Step::EndCluster => self.observation.leftovers = false,
+            Step::Initdb { copy } => self.copied(*copy, CopyRole::None),
+            Step::NameCopy { copy } => self.contents().copy = Some(*copy),
+            Step::Start { standby, conf, .. } => {
+                assert!(self.observation.is_down(), "started twice");
+                self.started(*standby, conf);
+            }
+            Step::Stop { mode } => self.down(*mode == StopMode::Fast),
+            Step::ReadPosition => return Outcome::Position { position: self.end },
+            Step::Load { conf } => self.load(conf),
+            Step::StopReceiving { conf } => {
+                self.load(conf);
+                return Outcome::Position { position: self.end };
+            }
+            Step::LoadEmpty { conf, .. }
+            | Step::TurnWaitingOn { conf, .. }
+            | Step::Confirm { conf, .. } => {
+                self.load(conf);
+                return Outcome::Confirmed {
+                    postmaster_start: self.since,
+                };
+            }
+            Step::EndSender { .. } => {
+                if let Some(server) = &mut self.observation.server {
+                    server.senders.clear();
+                }
+            }
+            Step::Promote { timeline, .. } => {
+                self.end.timeline = *timeline;
+                self.observation.postgres = Postgres::Running {
+                    since: self.since,
+                    in_recovery: false,
+                };
+                if let Some(server) = &mut self.observation.server {
+                    server.in_recovery = false;
+                    server.timeline = *timeline;
+                }
+                self.contents().was_primary = true;
+            }
+            Step::Rewind { copy, .. } => {
+                self.copied(*copy, CopyRole::Standby);
+                return Outcome::Rewound {
+                    end: RewindEnd::Done,
+                };
+            }
+            Step::SwapIn { copy } => self.copied(*copy, CopyRole::Standby),
+            Step::AskPeers => return Outcome::Peers { newer: false },
+            Step::EnsureSlots { .. }
+            | Step::EnsureObjects
+            | Step::WriteHba { .. }
+            | Step::Checkpoint { .. }
+            | Step::BaseBackup { .. } => {}
+        }
+        Outcome::Done
+    }
+
+    /// What no step may ever do (`safety.md` §10).
+    fn check(&self, step: &Step) {
+        let goal = self.journal.goal.as_ref();
+        let order = goal.map(|goal| &goal.order);
+        let heard = self.memory.heard;
+        match step {
+            Step::Start { standby: false, .. } => {
+                assert!(!self.journal.promised_away(), "promise broken: {self:#?}");
+                let term = goal.map(|goal| goal.stamp.term);
+                assert_eq!(self.journal.opened(), term, "opens in its goal's term only");
+                let leads = matches!(order, Some(Order::Lead(_) | Order::Promote(_)));
+                assert!(leads, "opens without an order");
+                let contents = self.observation.directory.contents();
+                assert!(
+                    contents.is_some_and(|c| c.was_primary),
+                    "opens a standby's copy"
+                );
+            }
+            Step::Promote { .. } => {
+                assert!(heard, "promotes without having heard the goal in this run");
+                assert!(matches!(order, Some(Order::Promote(_))));
+                assert!(self.memory.receives_nothing(), "promotes while it receives");
+                assert!(self.journal.promise >= goal.map(|g| g.stamp.term));
+            }
+            Step::Rewind { .. } | Step::BaseBackup { .. } | Step::SwapIn { .. } => {
+                assert!(heard, "replaces a copy without a word");
+                let Some(Order::Follow(follow)) = order else {
+                    panic!("replaces a copy without an order to follow");
+                };
+                assert!(follow.may_replace || self.journal.copy.is_none());
+                assert!(
+                    follow.history.is_some(),
+                    "from somebody who is no primary yet"
+                );
+            }
+            Step::Initdb { .. } => {
+                assert!(heard);
+                assert!(matches!(order, Some(Order::Lead(lead)) if lead.may_create));
+            }
+            Step::Load { conf } if self.observation.postgres.is_standby() => {
+                let weak = matches!(&conf.names, Names::Sync(s) if s.is_asynchronous());
+                assert!(!weak, "a standby whose commits would not wait");
+            }
+            _other => {}
+        }
+    }
+
+    pub(super) fn words(&self) -> Vec<String> {
+        self.steps.iter().map(|s| s.word().to_string()).collect()
+    }
+}
