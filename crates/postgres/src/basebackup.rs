@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use pgaf_protocol::{CopyId, NodeId};
 
+use crate::client::{self, Options};
 use crate::command::{CommandError, Finished, Invocation, Verdict};
 use crate::conninfo::{Conninfo, Secret};
 use crate::durable::parent;
@@ -18,6 +19,11 @@ use crate::{copy, durable, postmaster};
 /// Without progress for this long a base backup is given up (chosen: a checkpoint at the source,
 /// which comes first, may take minutes on a busy disk).
 pub const STALL: Duration = Duration::from_secs(300);
+
+/// Room for the WAL that comes along: two segments of the usual size at least (chosen).
+const WAL_ROOM: u64 = 32 << 20;
+/// For the question how large the source is (chosen).
+const ASK: Duration = Duration::from_secs(5);
 
 /// What to copy, from where.
 #[derive(Debug, Clone)]
@@ -98,9 +104,19 @@ pub async fn base_backup(
     staging: &Staging,
     mut on_progress: impl FnMut(BackupProgress) + Send,
 ) -> Result<(), BaseBackupError> {
-    staging.note_external(request.tablespaces)?;
     let directory = parent(staging.path()).to_owned();
     let free = free_bytes(&directory);
+    let needed = size_of(request.source)
+        .await
+        .map_or(0, |size| size.saturating_add(WAL_ROOM));
+    if needed > free {
+        return Err(BaseBackupError::Space {
+            directory,
+            needed,
+            available: free,
+        });
+    }
+    staging.note_external(request.tablespaces)?;
     let mut short = None;
     let mut last = None;
     let run = invocation(request, staging)
@@ -109,7 +125,7 @@ pub async fn base_backup(
             let Some(progress) = parse_progress(line) else {
                 return Verdict::Ordinary;
             };
-            // The total is an estimate of the source, known with the first line.
+            // The source's own estimate comes with the first line, after a second.
             if last.is_none() && progress.total > free {
                 short = Some(progress.total);
                 return Verdict::Stop;
@@ -126,10 +142,18 @@ pub async fn base_backup(
         .await;
     let result = match run {
         Ok(done) if done.status.success() => complete(staging, request.copy).await,
+        Ok(done) if done.reason().contains("No space left on device") => {
+            let needed = last.map_or(needed, |progress| progress.total.max(needed));
+            Err(BaseBackupError::Space {
+                directory,
+                needed,
+                available: free,
+            })
+        }
         Ok(done) => Err(failure(&done)),
         Err(CommandError::Stopped { .. }) => Err(BaseBackupError::Space {
             directory,
-            needed: short.unwrap_or_default(),
+            needed: short.unwrap_or(needed),
             available: free,
         }),
         Err(source) => Err(BaseBackupError::Run(source)),
@@ -142,6 +166,33 @@ pub async fn base_backup(
         }
     }
     result
+}
+
+/// Bytes of all databases of the source, as far as it tells: the check before anything is copied.
+/// `pg_basebackup` says it after a second only, when a small disk may be full.
+async fn size_of(source: &Conninfo) -> Option<u64> {
+    let options = Options {
+        connect_timeout: ASK,
+        application_name: "pgaf keeper".to_owned(),
+    };
+    let question = "SELECT pg_catalog.sum(pg_catalog.pg_database_size(oid))::int8 \
+                    FROM pg_catalog.pg_database";
+    let answer = async {
+        let client = client::connect(source, &options)
+            .await
+            .map_err(|e| e.to_string())?;
+        client
+            .query_one(question, &[], ASK)
+            .await
+            .map_err(|e| e.to_string())
+    };
+    match answer.await {
+        Ok(row) => u64::try_from(row.try_get::<_, i64>(0).ok()?).ok(),
+        Err(error) => {
+            tracing::debug!(error, "the size of the source is not known beforehand");
+            None
+        }
+    }
 }
 
 fn invocation<'a>(request: &BaseBackup<'_>, staging: &Staging) -> Invocation<'a> {

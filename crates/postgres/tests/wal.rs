@@ -4,14 +4,17 @@
 
 mod common;
 
-use std::path::Path;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::{Cluster, LIMIT, until};
 use pgaf_postgres::basebackup::{BaseBackup, STALL, base_backup};
 use pgaf_postgres::conninfo::Conninfo;
 use pgaf_postgres::control::{self, ControlData};
-use pgaf_postgres::postmaster::{StopMode, end_cluster};
+use pgaf_postgres::initdb::{InitdbOptions, initdb};
+use pgaf_postgres::postmaster::{Postmaster, StopMode, end_cluster};
 use pgaf_postgres::swap::Staging;
 use pgaf_postgres::wal::{self, WalError};
 use pgaf_postgres::{copy, history};
@@ -306,4 +309,130 @@ async fn a_base_backup_that_never_started_and_a_broken_start_have_no_position() 
     assert!(matches!(result, Err(WalError::NoRecord(_))), "{result:?}");
     let result = wal::shutdown_checkpoint_end(Path::new("/nonexistent"), &control).await;
     assert!(result.is_err());
+}
+
+/// A cluster with segments of 1 MB, so that records span them.
+async fn small_segments() -> Option<Cluster> {
+    let cluster = Cluster::place().await?;
+    let options = InitdbOptions {
+        username: Some("postgres".to_owned()),
+        extra: vec!["--wal-segsize=1".to_owned()],
+    };
+    initdb(&cluster.postgres, &cluster.pgdata, copy::draw(), &options)
+        .await
+        .unwrap();
+    cluster.append("fsync = off\nautovacuum = off\nwal_level = logical\nwal_keep_size = 1000\n");
+    Some(cluster)
+}
+
+async fn crash(server: &Postmaster) {
+    let pid = nix::unistd::Pid::from_raw(server.pid());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    server.exited().await;
+    end_cluster(server.pgdata(), Duration::ZERO).await.unwrap();
+}
+
+/// A record of about so many bytes.
+async fn emit(cluster: &Cluster, bytes: u32) {
+    let message = format!("select pg_logical_emit_message(false, 'x', repeat('y', {bytes}))");
+    cluster.sql(&message).await;
+}
+
+fn segment(cluster: &Cluster, control: &ControlData, lsn: Lsn) -> (PathBuf, u64) {
+    let size = u64::from(control.segment_bytes);
+    let number = lsn.0 / size;
+    let name = format!("{:08X}{:08X}{:08X}", 1, number / 4096, number % 4096);
+    (cluster.pgdata.join("pg_wal").join(name), lsn.0 % size)
+}
+
+#[tokio::test]
+async fn records_that_span_pages_and_segments_are_read_and_a_flipped_byte_ends_wal_there() {
+    let Some(cluster) = small_segments().await else {
+        return;
+    };
+    let server = cluster.start().await;
+    cluster.sql("checkpoint").await;
+    for bytes in [
+        10, 8000, 8150, 8192, 100_000, 1_048_576, 3_000_000, 1, 7, 77,
+    ] {
+        emit(&cluster, bytes).await;
+    }
+    let flushed = lsn(&cluster, "pg_current_wal_insert_lsn()").await;
+    cluster.sql("create table flushes as select 1 as i").await;
+    crash(&server).await;
+    let control = control_of(&cluster).await;
+    let end = wal::end_of_valid_wal(&cluster.pgdata, &control)
+        .await
+        .unwrap();
+    assert!(end.lsn > flushed);
+    let last = last_by_waldump(&cluster, control.checkpoint, control.timeline);
+    assert!(last < end.lsn && end.lsn.bytes_after(last) < 8192);
+
+    let span = end.lsn.bytes_after(control.checkpoint);
+    let mut ended_before = 0;
+    for i in 0..200_u64 {
+        // Spread over the whole, and dense at the end.
+        let back = if i % 2 == 0 { span * i / 200 } else { i * 3 };
+        let at = Lsn(end.lsn.0 - 1 - back.min(span - 100));
+        let (path, offset) = segment(&cluster, &control, at);
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, offset).unwrap();
+        file.write_all_at(&[byte[0] ^ 0x10], offset).unwrap();
+        match wal::end_of_valid_wal(&cluster.pgdata, &control).await {
+            // Padding is not part of any record.
+            Ok(found) if found == end => {}
+            Ok(found) => {
+                assert!(found.lsn <= at, "flipped at {at}, read to {found}");
+                ended_before += 1;
+            }
+            Err(WalError::NoRecord(_)) => ended_before += 1,
+            Err(error) => panic!("{error}"),
+        }
+        file.write_all_at(&byte, offset).unwrap();
+    }
+    assert!(ended_before > 150, "{ended_before}");
+    assert_eq!(
+        wal::end_of_valid_wal(&cluster.pgdata, &control)
+            .await
+            .unwrap(),
+        end
+    );
+}
+
+#[tokio::test]
+async fn a_record_that_was_given_up_after_a_crash_does_not_end_wal() {
+    let Some(cluster) = small_segments().await else {
+        return;
+    };
+    let server = cluster.start().await;
+    cluster.sql("checkpoint").await;
+    let before = lsn(&cluster, "pg_current_wal_insert_lsn()").await;
+    emit(&cluster, 3_000_000).await;
+    cluster.sql("create table flushes as select 1 as i").await;
+    crash(&server).await;
+    let control = control_of(&cluster).await;
+    // As if only the first part of the long record had reached the disk.
+    for megabyte in 2..8 {
+        let (path, _) = segment(&cluster, &control, Lsn(before.0 + (megabyte << 20)));
+        let _ = std::fs::remove_file(path);
+    }
+    let cut = wal::end_of_valid_wal(&cluster.pgdata, &control)
+        .await
+        .unwrap();
+    assert!(cut.lsn <= before, "{cut} {before}");
+
+    let server = cluster.start().await;
+    cluster.sql("create table after_it as select 1 as i").await;
+    crash(&server).await;
+    let now = control_of(&cluster).await;
+    assert!(now.checkpoint > control.checkpoint);
+    let end = wal::end_of_valid_wal(&cluster.pgdata, &now).await.unwrap();
+    let through = wal::end_of_valid_wal(&cluster.pgdata, &control)
+        .await
+        .unwrap();
+    assert_eq!(
+        through, end,
+        "read from the old checkpoint, across the record given up"
+    );
 }
