@@ -75,6 +75,8 @@ pub(crate) struct Keeper<'a, I: Instance> {
     number: u64,
     answered_number: u64,
     last_wish: u64,
+    /// When Postgres was looked at last.
+    looked: Time,
     logged: Logged,
 }
 
@@ -109,6 +111,7 @@ impl<'a, I: Instance> Keeper<'a, I> {
             number: 0,
             answered_number: 0,
             last_wish: 0,
+            looked: clock::now(),
             logged: Logged::default(),
         }
     }
@@ -188,13 +191,16 @@ impl<'a, I: Instance> Keeper<'a, I> {
         if self.looking.is_some() {
             return heartbeat;
         }
-        let planned = self.plan.look_again.map_or(heartbeat, clock::until);
-        heartbeat.min(planned)
+        // Counted from the last look: answers and wishes that come in between do not put it off.
+        let regular = clock::until(self.looked.plus(heartbeat));
+        let planned = self.plan.look_again.map_or(regular, clock::until);
+        regular.min(planned)
     }
 
     fn saw(&mut self, observation: Observation) {
         self.looking = None;
         self.stale = false;
+        self.looked = clock::now();
         if self.jumps.jumped() {
             tracing::warn!("the clock has jumped: the lease is over");
             self.memory.clock_jumped();

@@ -23,13 +23,23 @@ pub(super) fn obey(view: &NodeView, order: &Follow) -> Plan {
             in_recovery: false, ..
         } => end_primary(),
         Postgres::Starting | Postgres::Unresponsive if was_primary => end_primary(),
-        Postgres::Starting => Plan::wait("Postgres is starting").soon(view.now),
+        Postgres::Starting => starting(view, order),
         Postgres::Unresponsive => Plan::wait("Postgres does not answer"),
         Postgres::Running {
             in_recovery: true, ..
         } => running(view, order),
         Postgres::Absent | Postgres::Down { .. } => down(view, order),
     }
+}
+
+/// A copy that was rewound answers only once it has replayed WAL that its upstream still has, and
+/// its slot there comes only after it has said what it is: so it says that before it answers.
+fn starting(view: &NodeView, order: &Follow) -> Plan {
+    let follows = view.memory.has_loaded(&Conf::follow(&order.upstream));
+    if follows && view.position().is_some() {
+        return Plan::reached().soon(view.now);
+    }
+    Plan::wait("Postgres is starting").soon(view.now)
 }
 
 /// Somebody else is primary: nothing of this one may be acknowledged, so nobody is waited for.
