@@ -15,7 +15,7 @@ use super::observe::lsn;
 use super::senders::{self, Sender};
 use super::{PgTime, Server, ServerError};
 use crate::client::Client;
-use crate::conf::{Enforced, StandbyNames};
+use crate::conf::{self, Enforced, StandbyNames};
 
 const NAMES: &str = "synchronous_standby_names";
 
@@ -92,32 +92,35 @@ impl Server {
         deadline: Duration,
     ) -> Result<Confirmation, ServerError> {
         let limit = Limit::new("turn synchronous replication on", deadline);
+        // Opened before the stall begins.
+        let probe = self.open_probe(&limit).await?;
+        let looker = self.fresh(&limit).await?;
         let nobody = Enforced {
             names: StandbyNames::Nobody,
             ..enforced.clone()
         };
-        let loaded = self.write_and_reload(&nobody, &limit).await?;
-        let value = nobody.names.to_setting();
-        let waits = match self.check_in_force(&loaded, NAMES, &value, &limit).await {
-            Ok(()) => self.see_commit_wait(&loaded, &limit.part(2)).await?,
-            Err(other) => return as_outcome(other),
-        };
-        if !waits {
-            let empty = Enforced {
-                names: StandbyNames::Empty,
-                ..enforced.clone()
-            };
-            self.write_and_reload(&empty, &limit.part(4)).await?;
-            return Ok(Confirmation::NotYet(NotYet::NoCommitWaits));
+        conf::write_enforced(self.pgdata(), &nobody).map_err(ServerError::Conf)?;
+        self.request_reload(&limit).await?;
+        if see_commit_wait(&probe, &looker, &limit.part(2)).await? {
+            return self.confirm(enforced, &limit).await;
         }
-        self.confirm(enforced, &limit).await
+        let empty = Enforced {
+            names: StandbyNames::Empty,
+            ..enforced.clone()
+        };
+        match self.confirm(&empty, &limit.part(4)).await? {
+            // The reason why nothing waits.
+            found @ (Confirmation::Overridden { .. } | Confirmation::DuplicateName(_)) => Ok(found),
+            Confirmation::Confirmed { .. } | Confirmation::NotYet(_) => {
+                Ok(Confirmation::NotYet(NotYet::NoCommitWaits))
+            }
+        }
     }
 
-    /// Whether a transaction of ours waits for synchronous replication before the limit. Its
-    /// session stays behind, waiting: the real names, or `''`, let it go.
-    async fn see_commit_wait(&self, looker: &Client, limit: &Limit) -> Result<bool, ServerError> {
-        let probe = Arc::new(self.fresh(limit).await?);
-        let row = probe
+    /// A session whose commits wait for standbys, unlike all others of ours.
+    async fn open_probe(&self, limit: &Limit) -> Result<Probe, ServerError> {
+        let client = self.fresh(limit).await?;
+        let row = client
             .query_one(
                 "SELECT pg_catalog.pg_backend_pid(), set_config('synchronous_commit', 'on', false)",
                 &[],
@@ -125,32 +128,10 @@ impl Server {
             )
             .await
             .map_err(limit.failed())?;
-        let pid: i32 = row.get(0);
-        while !limit.is_over() {
-            let sender = Arc::clone(&probe);
-            let mut commit = tokio::spawn(async move {
-                let sql = "SELECT pg_catalog.pg_logical_emit_message(true, 'pgaf', 'probe')";
-                sender.query(sql, &[], PROBE_LIFE).await.map(|_| ())
-            });
-            let mut pace = Pace::new();
-            while !limit.is_over() {
-                tokio::select! {
-                    committed = &mut commit => {
-                        // It did not wait: the checkpointer has not looked yet.
-                        if let Ok(Err(source)) = committed {
-                            return Err(limit.failed()(source));
-                        }
-                        break;
-                    }
-                    () = pace.pause() => {
-                        if waits_for_standbys(looker, pid, limit).await? {
-                            return Ok(true);
-                        }
-                    }
-                }
-            }
-        }
-        Ok(false)
+        Ok(Probe {
+            pid: row.get(0),
+            client: Arc::new(client),
+        })
     }
 
     /// Loads `enforced.names` and sees them in force (`safety.md` §2.2): a new session has the
@@ -259,6 +240,46 @@ fn as_outcome(error: ServerError) -> Result<Confirmation, ServerError> {
         | ServerError::Conf(_)
         | ServerError::BadConfiguration(_) => Err(error),
     }
+}
+
+/// The session that proves that commits wait.
+struct Probe {
+    pid: i32,
+    client: Arc<Client>,
+}
+
+/// Whether a transaction of ours waits for synchronous replication before the limit. Its session
+/// stays behind, waiting: the real names, or `''`, let it go.
+async fn see_commit_wait(
+    probe: &Probe,
+    looker: &Client,
+    limit: &Limit,
+) -> Result<bool, ServerError> {
+    while !limit.is_over() {
+        let client = Arc::clone(&probe.client);
+        let mut commit = tokio::spawn(async move {
+            let sql = "SELECT pg_catalog.pg_logical_emit_message(true, 'pgaf', 'probe')";
+            client.query(sql, &[], PROBE_LIFE).await.map(|_| ())
+        });
+        let mut pace = Pace::new();
+        while !limit.is_over() {
+            tokio::select! {
+                committed = &mut commit => {
+                    // It did not wait: the checkpointer has not looked yet.
+                    if let Ok(Err(source)) = committed {
+                        return Err(limit.failed()(source));
+                    }
+                    break;
+                }
+                () = pace.pause() => {
+                    if waits_for_standbys(looker, probe.pid, limit).await? {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+    }
+    Ok(false)
 }
 
 async fn waits_for_standbys(client: &Client, pid: i32, limit: &Limit) -> Result<bool, ServerError> {

@@ -86,9 +86,8 @@ impl Server {
         self.reload_seen(limit).await
     }
 
-    /// Reloads; done when a new session's `pg_conf_load_time()` is not before the request. New
-    /// sessions inherit the postmaster's values, and it signals the others in the same breath.
-    pub(super) async fn reload_seen(&self, limit: &Limit) -> Result<Client, ServerError> {
+    /// Tells the postmaster to reload; answers when that was, on its clock.
+    pub(super) async fn request_reload(&self, limit: &Limit) -> Result<PgTime, ServerError> {
         let session = self.session(limit).await?;
         let row = session
             .client
@@ -99,7 +98,13 @@ impl Server {
             )
             .await
             .map_err(limit.failed())?;
-        let requested: PgTime = row.get(0);
+        Ok(row.get(0))
+    }
+
+    /// Reloads; done when a new session's `pg_conf_load_time()` is not before the request. New
+    /// sessions inherit the postmaster's values, and it signals the others in the same breath.
+    pub(super) async fn reload_seen(&self, limit: &Limit) -> Result<Client, ServerError> {
+        let requested = self.request_reload(limit).await?;
         let mut pace = Pace::new();
         loop {
             let client = self.fresh(limit).await?;
@@ -226,6 +231,32 @@ impl Server {
             }
         };
         Ok(rows.iter().map(as_override).collect())
+    }
+
+    /// Roles and databases that lower `synchronous_commit`: commits there are acknowledged before a
+    /// standby has them (`safety.md` §1). Each as a person would say it.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn lowered_commits(&self, deadline: Duration) -> Result<Vec<String>, ServerError> {
+        let limit = Limit::new("look for lowered synchronous_commit", deadline);
+        let session = self.session(&limit).await?;
+        let rows = session
+            .client
+            .query(
+                "SELECT concat_ws(' in ', 'role ' || r.rolname, 'database ' || d.datname) || ': ' || c \
+                   FROM pg_catalog.pg_db_role_setting s \
+                   CROSS JOIN LATERAL unnest(s.setconfig) c \
+                   LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole \
+                   LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase \
+                  WHERE c ~ '^synchronous_commit=' \
+                    AND c !~ '=(on|remote_apply|true|yes|1)$' ORDER BY 1",
+                &[],
+                limit.left(),
+            )
+            .await
+            .map_err(limit.failed())?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
     /// Resets what `ALTER SYSTEM` holds for settings of ours; answers their names.

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use pgaf_protocol::STANDBY_NAME_PREFIX;
+use pgaf_protocol::{Lsn, STANDBY_NAME_PREFIX};
+use tokio_postgres::types::PgLsn;
 
 use super::limit::Limit;
 use super::{Server, ServerError};
@@ -85,6 +86,39 @@ impl Server {
             }
         }
         Ok(changes)
+    }
+}
+
+impl Server {
+    /// Lets go of WAL that others have received: moves slots of ours that nobody uses forward to
+    /// the given positions, at most to what is replayed here. For standbys, whose slots hold WAL
+    /// for the time after a promotion. Slots that are missing or further on are passed over.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn advance_slots(
+        &self,
+        positions: &[(String, Lsn)],
+        deadline: Duration,
+    ) -> Result<(), ServerError> {
+        // One statement: the position is compared, so that the slot never seems to go back.
+        const SQL: &str = "SELECT pg_catalog.pg_replication_slot_advance(s.slot_name, least($2, p.l))::text \
+               FROM pg_catalog.pg_replication_slots s, \
+                    (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
+                                 THEN pg_catalog.pg_last_wal_replay_lsn() \
+                                 ELSE pg_catalog.pg_current_wal_flush_lsn() END AS l) p \
+              WHERE s.slot_name = $1::text AND NOT s.active AND s.restart_lsn < least($2, p.l)";
+        let limit = Limit::new("advance replication slots", deadline);
+        let session = self.session(&limit).await?;
+        for (name, position) in positions {
+            let position = PgLsn::from(position.0);
+            let rows = session
+                .client
+                .query(SQL, &[name, &position], limit.left())
+                .await;
+            rows.map_err(limit.failed())?;
+        }
+        Ok(())
     }
 }
 

@@ -250,6 +250,10 @@ impl Cluster {
 
     pub(crate) fn stop(&mut self, mode: &str) {
         use nix::sys::signal::{Signal, kill};
+        if self.child.is_some() {
+            // A test that failed may have left it frozen.
+            self.signal_all(Signal::SIGCONT);
+        }
         let Some(mut child) = self.child.take() else {
             return;
         };
@@ -273,7 +277,8 @@ impl Cluster {
         let children = String::from_utf8(children.stdout).unwrap();
         for pid in children.lines().chain([postmaster.to_string().as_str()]) {
             let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
-            nix::sys::signal::kill(pid, signal).unwrap();
+            // Gone meanwhile is fine.
+            let _ = nix::sys::signal::kill(pid, signal);
         }
     }
 

@@ -70,3 +70,19 @@ async fn the_old_programs_limit_of_one_connection_is_lifted() {
     let limit = "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'pgautofailover_monitor'";
     assert_eq!(primary.ask(limit).await, "-1");
 }
+
+#[tokio::test]
+async fn a_role_that_does_not_wait_for_standbys_is_named() {
+    let Some(primary) = Cluster::primary().await else {
+        return;
+    };
+    let sql = "CREATE ROLE fast; CREATE ROLE slow; \
+               ALTER ROLE fast IN DATABASE postgres SET synchronous_commit = local; \
+               ALTER ROLE slow SET synchronous_commit = remote_apply";
+    primary.client().await.batch(sql, LIMIT).await.unwrap();
+    let found = primary.server.lowered_commits(LIMIT).await.unwrap();
+    assert_eq!(
+        found,
+        ["role fast in database postgres: synchronous_commit=local"]
+    );
+}

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pgaf_postgres::client::Client;
 use pgaf_postgres::conf::{Enforced, Replication};
-use pgaf_protocol::TimelineId;
+use pgaf_protocol::{Lsn, TimelineId};
 
 use crate::cluster::{Cluster, LIMIT, cpu_time, until};
 
@@ -301,6 +301,53 @@ async fn slots_are_copied_from_their_holders_and_only_ours_are_touched() {
             .ask("SELECT string_agg(slot_name, ' ') FROM pg_replication_slots")
             .await,
         "mine"
+    );
+}
+
+#[tokio::test]
+async fn a_standby_holds_wal_for_others_only_up_to_what_they_have() {
+    let Some(primary) = Cluster::primary().await else {
+        return;
+    };
+    let standby = Cluster::standby_of(&primary, 2).await;
+    let hold = ["pgautofailover_hold_3".to_owned()];
+    standby
+        .server
+        .ensure_slots(&[], &hold, LIMIT)
+        .await
+        .unwrap();
+    primary.ask("SELECT pg_switch_wal()").await;
+    primary
+        .ask("SELECT pg_logical_emit_message(true, 'test', 'x')")
+        .await;
+    let end = primary.server.observe(LIMIT).await.unwrap().lsn;
+    until("replayed", async || {
+        standby.server.observe(LIMIT).await.unwrap().replayed >= Some(end)
+    })
+    .await;
+    let far = Lsn(end.0 + 1_000_000_000);
+    let wanted = [
+        (hold[0].clone(), far),
+        ("pgautofailover_hold_9".to_owned(), far),
+    ];
+    standby.server.advance_slots(&wanted, LIMIT).await.unwrap();
+    let held = standby
+        .ask("SELECT restart_lsn FROM pg_replication_slots")
+        .await;
+    assert!(
+        held.parse::<Lsn>().unwrap() >= end && held.parse::<Lsn>().unwrap() < far,
+        "{held}"
+    );
+    standby
+        .server
+        .advance_slots(&[(hold[0].clone(), Lsn(1))], LIMIT)
+        .await
+        .unwrap();
+    assert_eq!(
+        standby
+            .ask("SELECT restart_lsn FROM pg_replication_slots")
+            .await,
+        held
     );
 }
 
