@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgaf_fsm::group::operate;
-use pgaf_protocol::{Answer, NodeId, NodeState, Peer, Time};
+use pgaf_protocol::{Answer, NodeId, NodeState, Peer, Stamp, Time};
 use pgaf_store::{Batch, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,7 @@ use crate::clock;
 use crate::sql::{Channel, Hub, ScramVerifier, SqlError, codes};
 
 pub(crate) use input::{Handle, Input, channel};
+pub(crate) use keeper::wrong_version;
 use memory::Key;
 pub use memory::LoadError;
 pub(crate) use memory::{Memory, Password};
@@ -277,7 +278,7 @@ impl Actor {
             }
             for id in changed.into_iter().filter(|id| !answered.contains(id)) {
                 if let Some(node) = group.nodes.get(&id) {
-                    self.push(id, &self.state.answering().to(group, node, None));
+                    self.push(id, &self.state.answering().pushed(group, node));
                 }
             }
         }
@@ -298,9 +299,12 @@ impl Actor {
         let mut snapshot = None;
         for owed in turn.owed {
             match owed {
-                Owed::Goal { key, report, reply } => {
-                    drop(reply.send(self.goal(&key, &report)));
-                }
+                Owed::Goal {
+                    key,
+                    node,
+                    seen,
+                    reply,
+                } => drop(reply.send(self.goal(&key, node, seen))),
                 Owed::Registered {
                     key,
                     mut done,
@@ -344,14 +348,14 @@ impl Actor {
         }
     }
 
-    fn goal(&self, key: &Key, report: &pgaf_protocol::Report) -> Result<String, SqlError> {
+    fn goal(&self, key: &Key, node: NodeId, seen: Stamp) -> Result<String, SqlError> {
         let answering = self.state.answering();
         let group = self.state.memory.group(key);
-        let node = group.and_then(|g| g.nodes.get(&report.node));
-        let answer = match (group, node) {
-            (Some(group), Some(node)) => answering.to(group, node, Some(report)),
+        let found = group.and_then(|g| Some((g, g.nodes.get(&node)?)));
+        let answer = match found {
+            Some((group, node)) => answering.in_reply(group, node),
             // It was removed with this very report.
-            _ => answering.dropped(report.seen),
+            None => answering.dropped(seen),
         };
         keeper::to_json(&answer)
     }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use pgaf_protocol::{FormationId, GroupId, Registration, Report};
 use pgaf_store::{EventFilter, Store};
 
-use crate::actor::{Handle, Input, event_row};
+use crate::actor::{Handle, Input, event_row, wrong_version};
 use crate::clock;
 use crate::sql::{
     Backend, Call, ChannelSet, Closed, EventQuery, EventRow, Hub, Reply, ReplyValue, ScramVerifier,
@@ -20,36 +20,26 @@ pub(crate) struct Bridge {
     pub(crate) store: Arc<dyn Store>,
 }
 
+/// Reads what a keeper sent. What cannot be read at all is mostly of another version: then that is
+/// the message.
 fn from_json<T: serde::de::DeserializeOwned>(text: &str, what: &str) -> Result<T, SqlError> {
     serde_json::from_str(text).map_err(|error| {
-        SqlError::new(
-            codes::INVALID_TEXT,
-            format!(
-                "this is not a {what} that version {} of the keepers' protocol knows: {error}",
-                pgaf_protocol::PROTOCOL_VERSION
-            ),
-        )
-        .with_hint("Install the same release of pg_autoctl on the monitor and on every node.")
+        let ours = pgaf_protocol::PROTOCOL_VERSION;
+        match serde_json::from_str::<Version>(text) {
+            Ok(Version { protocol }) if protocol != ours => wrong_version(protocol),
+            Ok(_) | Err(_) => SqlError::new(
+                codes::INVALID_TEXT,
+                format!("this is not a {what} of version {ours} of the keepers' protocol: {error}"),
+            )
+            .with_hint("Only keepers call this function."),
+        }
     })
 }
 
-/// The version is checked first, by itself: another version may have other fields.
-fn check_version(text: &str) -> Result<(), SqlError> {
-    #[derive(serde::Deserialize)]
-    struct Version {
-        protocol: u32,
-    }
-    let ours = pgaf_protocol::PROTOCOL_VERSION;
-    match serde_json::from_str::<Version>(text) {
-        Ok(Version { protocol }) if protocol != ours => Err(SqlError::new(
-            codes::FEATURE_NOT_SUPPORTED,
-            format!(
-                "this monitor speaks version {ours} of the keepers' protocol, the keeper speaks version {protocol}"
-            ),
-        )
-        .with_hint("Install the same release of pg_autoctl on the monitor and on every node.")),
-        Ok(_) | Err(_) => Ok(()),
-    }
+/// The part that every version has.
+#[derive(serde::Deserialize)]
+struct Version {
+    protocol: u32,
 }
 
 #[async_trait]
@@ -93,7 +83,6 @@ impl Backend for Bridge {
             .with_hint("Each call is a transaction of its own: leave BEGIN away."));
         }
         if let Call::KeeperReport(json) = call {
-            check_version(&json)?;
             let report: Box<Report> = from_json(&json, "report")?;
             let session = (session.id, session.handle.clone());
             let at = clock::now();
@@ -106,7 +95,6 @@ impl Backend for Bridge {
             return self.handle.ask(ask).await.map(text);
         }
         if let Call::KeeperRegister(json) = call {
-            check_version(&json)?;
             let registration: Box<Registration> = from_json(&json, "registration")?;
             let ask = |reply| Input::Register {
                 registration,

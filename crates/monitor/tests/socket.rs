@@ -80,7 +80,7 @@ impl Session {
             tokio_postgres::SimpleQueryMessage::Row(row) => {
                 Some(format!("{}/{}", row.get(0).unwrap(), row.get(1).unwrap()))
             }
-            _ => None,
+            tokio_postgres::SimpleQueryMessage::CommandComplete(_) | _ => None,
         });
         words.collect::<Vec<_>>().join(" ")
     }

@@ -2,7 +2,7 @@
 
 use pgaf_fsm::group::{Group, Node, Phase, peer};
 use pgaf_protocol::{
-    Answer, Goal, KeeperSettings, Lease, NodeState, Order, PROTOCOL_VERSION, Peer, Report, Stamp,
+    Answer, Goal, KeeperSettings, Lease, NodeState, Order, PROTOCOL_VERSION, Peer, Stamp,
 };
 
 use super::memory::Memory;
@@ -14,12 +14,19 @@ pub(crate) struct Answering<'a> {
 }
 
 impl Answering<'_> {
-    /// The answer to a report of `node`; a push when there is no report, then without a lease.
-    pub(crate) fn to(&self, group: &Group, node: &Node, report: Option<&Report>) -> Answer {
+    /// The answer to a report of `node`.
+    pub(crate) fn in_reply(&self, group: &Group, node: &Node) -> Answer {
+        Answer {
+            lease: self.lease(group, node),
+            ..self.pushed(group, node)
+        }
+    }
+
+    /// A goal that is pushed: it grants no lease, since the keeper counts that from its report.
+    pub(crate) fn pushed(&self, group: &Group, node: &Node) -> Answer {
         let others = group.nodes.values().filter(|n| n.id != node.id);
         Answer {
             peers: others.map(peer).collect(),
-            lease: report.and_then(|_| self.lease(group, node)),
             ..self.with_goal(node.goal.clone())
         }
     }
@@ -28,7 +35,7 @@ impl Answering<'_> {
     pub(crate) fn look(&self, group: &Group, node: &Node, look: (u64, Peer)) -> Answer {
         Answer {
             look: Some(look),
-            ..self.to(group, node, None)
+            ..self.pushed(group, node)
         }
     }
 

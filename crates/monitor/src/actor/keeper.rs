@@ -19,17 +19,22 @@ enum Sender {
 }
 
 /// Refuses a keeper of another version by naming both.
-fn check_protocol(theirs: u32) -> Result<(), SqlError> {
-    if theirs == PROTOCOL_VERSION {
-        return Ok(());
-    }
-    Err(SqlError::new(
+pub(crate) fn wrong_version(theirs: u32) -> SqlError {
+    SqlError::new(
         codes::FEATURE_NOT_SUPPORTED,
         format!(
             "this monitor speaks version {PROTOCOL_VERSION} of the keepers' protocol, the keeper speaks version {theirs}"
         ),
     )
-    .with_hint("Install the same release of pg_autoctl on the monitor and on every node."))
+    .with_hint("Install the same release of pg_autoctl on the monitor and on every node.")
+}
+
+fn check_protocol(theirs: u32) -> Result<(), SqlError> {
+    if theirs == PROTOCOL_VERSION {
+        Ok(())
+    } else {
+        Err(wrong_version(theirs))
+    }
 }
 
 impl State {
@@ -54,8 +59,14 @@ impl State {
                 if self.sessions.spoke(report.node, session) {
                     tracing::info!(node = %report.node, "a keeper opened its session");
                 }
-                self.report(turn, &key, (*report).clone(), at);
-                turn.owed.push(Owed::Goal { key, report, reply });
+                let (node, seen) = (report.node, report.seen);
+                self.report(turn, &key, *report, at);
+                turn.owed.push(Owed::Goal {
+                    key,
+                    node,
+                    seen,
+                    reply,
+                });
             }
         }
     }

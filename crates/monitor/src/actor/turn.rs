@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pgaf_fsm::group::{Group, LiveGroup};
-use pgaf_protocol::{Answer, NodeId, Registered, Report, Time};
+use pgaf_protocol::{Answer, NodeId, Registered, Stamp, Time};
 use pgaf_store::Batch;
 
 use super::announce::Happening;
@@ -19,7 +19,9 @@ pub(crate) enum Owed {
     /// The goal of a node, to its keeper.
     Goal {
         key: Key,
-        report: Box<Report>,
+        node: NodeId,
+        /// The highest goal that the keeper has seen.
+        seen: Stamp,
         reply: Answering<String>,
     },
     /// The outcome of a registration.
@@ -53,7 +55,7 @@ impl Owed {
     /// The node whose report this answers.
     pub(crate) fn reporter(&self) -> Option<NodeId> {
         match self {
-            Self::Goal { report, .. } => Some(report.node),
+            Self::Goal { node, .. } => Some(*node),
             Self::Registered { .. }
             | Self::Done { .. }
             | Self::PasswordSet { .. }
