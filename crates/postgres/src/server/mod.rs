@@ -18,6 +18,7 @@ mod receive;
 mod senders;
 mod session;
 mod slots;
+mod timeline;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

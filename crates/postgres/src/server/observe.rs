@@ -8,6 +8,7 @@ use tokio_postgres::types::PgLsn;
 
 use super::limit::Limit;
 use super::session::Session;
+use super::timeline;
 use super::{PgTime, Server, ServerError};
 
 /// One row for each walsender, or one with NULLs; the first columns repeat.
@@ -15,8 +16,8 @@ use super::{PgTime, Server, ServerError};
 /// Functions instead of views: `pg_stat_replication` joins every session's activity and
 /// `pg_settings` computes every setting. A standby's timeline is that of its receiver; without one
 /// that of the last restart point or of the minimum recovery point, whichever is higher (only then
-/// is the control file read). The sub-select is evaluated once, so that a promotion in between
-/// cannot make a function of primaries run on a standby.
+/// is the control file read), and then that of the newest WAL segment. The sub-select is evaluated
+/// once, so that a promotion in between cannot make a function of primaries run on a standby.
 pub(super) const SQL: &str = "\
 SELECT m.r, pg_catalog.pg_postmaster_start_time(), pg_catalog.pg_conf_load_time(),
        current_setting('synchronous_standby_names'),
@@ -156,15 +157,22 @@ impl Server {
         let replayed: Option<Lsn> = first.get::<_, Option<PgLsn>>(6).map(lsn);
         let timeline: Option<i64> = first.get(7);
         let conf_loaded: PgTime = first.get(2);
+        let lsn = flushed.max(received).max(replayed).unwrap_or_default();
+        let receiver = receiver(first);
+        let mut timeline = TimelineId(timeline.and_then(|t| u32::try_from(t).ok()).unwrap_or(0));
+        if in_recovery && receiver.is_none() {
+            // The control file may name an older one.
+            timeline = timeline.max(timeline::of_wal(self.pgdata(), lsn).unwrap_or_default());
+        }
         Ok(Observation {
             in_recovery,
-            timeline: TimelineId(timeline.and_then(|t| u32::try_from(t).ok()).unwrap_or(0)),
+            timeline,
             postmaster_start: first.get(1),
             conf_loaded,
-            lsn: flushed.max(received).max(replayed).unwrap_or_default(),
+            lsn,
             received,
             replayed,
-            receiver: receiver(first),
+            receiver,
             senders: rows.iter().filter_map(sender).collect(),
             limits: session.limits,
             names: names_in_force(&session, conf_loaded, first.get(3), &limit).await?,
