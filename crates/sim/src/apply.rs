@@ -239,12 +239,14 @@ impl World {
         let outcome = match &self.hosts[host].pg.disk {
             Some(disk) if disk.backup_label => Outcome::NoPosition {
                 why: "the copy has not been recovered since it was made".into(),
+                at_least: Some(disk.position()),
             },
             Some(disk) => Outcome::Position {
                 position: disk.position(),
             },
             None => Outcome::NoPosition {
                 why: "there is no whole copy".into(),
+                at_least: None,
             },
         };
         Next::Over(outcome)

@@ -1,6 +1,7 @@
 //! Being a standby, and the ladder back to it: as it is, `pg_rewind`, base backup
 //! (`safety.md` §7).
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use core::time::Duration;
 
@@ -36,7 +37,7 @@ pub(super) fn obey(view: &NodeView, order: &Follow) -> Plan {
 /// its slot there comes only after it has said what it is: so it says that before it answers.
 fn starting(view: &NodeView, order: &Follow) -> Plan {
     let follows = view.memory.has_loaded(&Conf::follow(&order.upstream));
-    if follows && view.position().is_some() {
+    if follows && view.received().is_some() {
         return Plan::reached().soon(view.now);
     }
     Plan::wait("Postgres is starting").soon(view.now)
@@ -69,7 +70,13 @@ fn running(view: &NodeView, order: &Follow) -> Plan {
         return Plan::act(Step::Load { conf });
     }
     let mut plan = Plan::reached();
-    plan.step = hba(view);
+    plan.step = hba(view).or_else(|| {
+        // Slots of the time when it was primary would hold WAL for ever.
+        view.memory.slots.is_none().then(|| Step::EnsureSlots {
+            admitted: BTreeSet::new(),
+            expected: BTreeSet::new(),
+        })
+    });
     let streams = view
         .observation
         .server

@@ -53,6 +53,8 @@ pub struct Memory {
     pub disk: Option<Position>,
     /// Why the stopped copy has no position.
     pub no_position: Option<String>,
+    /// What a copy without a position has received for certain.
+    pub at_least: Option<Position>,
     /// What a running standby shows is all it has.
     pub settled: bool,
     /// Replay was seen there first then.
@@ -129,6 +131,7 @@ impl Memory {
             end: None,
             disk: None,
             no_position: None,
+            at_least: None,
             settled: false,
             replay: None,
             goal_since: started,
@@ -265,6 +268,7 @@ impl Memory {
         self.end = None;
         self.disk = None;
         self.no_position = None;
+        self.at_least = None;
         self.settled = false;
         self.replay = None;
     }
@@ -378,9 +382,10 @@ impl Memory {
                 self.disk = self.end;
                 self.no_position = None;
             }
-            Outcome::NoPosition { why } => {
+            Outcome::NoPosition { why, at_least } => {
                 self.end = None;
                 self.no_position = Some(why.clone());
+                self.at_least = *at_least;
             }
             Outcome::Done
             | Outcome::Confirmed { .. }

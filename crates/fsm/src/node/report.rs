@@ -31,7 +31,7 @@ pub fn report(view: &NodeView, plan: &Plan, extras: &Extras) -> Report {
             observation.postgres.is_running() || observation.directory.contents().is_some()
         }
     };
-    let position = view.position().filter(|_| whole);
+    let position = view.received().filter(|_| whole);
     Report {
         protocol: PROTOCOL_VERSION,
         formation: journal.formation.clone(),

@@ -187,6 +187,10 @@ pub enum Outcome {
     NoPosition {
         /// Why.
         why: String,
+        /// What it has received for certain, though it is not consistent there: enough to be
+        /// checked against a primary's history, never enough for a promise.
+        #[serde(default)]
+        at_least: Option<Position>,
     },
     /// Done, and in force in this run of the postmaster.
     Confirmed {

@@ -164,6 +164,17 @@ impl NodeView<'_> {
         known
     }
 
+    /// How far it has received WAL for certain, consistent or not: for the check against the
+    /// primary's history, never for a promise.
+    #[must_use]
+    pub fn received(&self) -> Option<Position> {
+        let at_least = self
+            .memory
+            .at_least
+            .filter(|_| !self.observation.postgres.is_running());
+        self.position().or(at_least)
+    }
+
     /// The history of the copy's timeline.
     #[must_use]
     pub fn history(&self) -> Option<&History> {

@@ -7,6 +7,7 @@ use pgaf_postgres::conf as files;
 use pgaf_postgres::hba;
 use pgaf_postgres::initdb::{InitdbOptions, initdb};
 use pgaf_postgres::postmaster::{self, Postmaster, StartOptions};
+use pgaf_postgres::wal::WalError;
 use pgaf_postgres::{certs, control, copy, history, wal};
 use pgaf_protocol::{CopyId, Position, TimelineId};
 
@@ -248,11 +249,24 @@ impl Local {
             self.forget();
             return Outcome::NoPosition {
                 why: "there is no whole control file".into(),
+                at_least: None,
             };
         };
         match wal::end_of_valid_wal(&pgdata, &data).await {
             Ok(position) => Outcome::Position { position },
             Err(error) => Outcome::NoPosition {
+                at_least: match &error {
+                    WalError::Incomplete { end, .. } | WalError::InBackup { end } => Some(*end),
+                    // Made from its source's WAL, up to the checkpoint it begins with at least.
+                    WalError::BackupLabel(_) => Some(Position {
+                        timeline: data.timeline,
+                        lsn: data.checkpoint,
+                    }),
+                    WalError::Read { .. }
+                    | WalError::NoRecord(_)
+                    | WalError::NotShutdown(_)
+                    | WalError::History(_) => None,
+                },
                 why: crate::words(&error),
             },
         }
