@@ -37,6 +37,9 @@ pub(crate) struct Failover {
     /// Measure Debian's pg_auto_failover in the same run
     #[arg(long)]
     pub(crate) compare: bool,
+    /// The folder of another `pg_autoctl` to measure, instead of a fresh optimised build
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bin: Option<PathBuf>,
     /// Write the result to docs/benchmarks.md
     #[arg(long)]
     pub(crate) write: bool,
@@ -50,6 +53,7 @@ impl Default for Failover {
             scenario: Vec::new(),
             idle: 10,
             compare: false,
+            bin: None,
             write: false,
         }
     }
@@ -65,7 +69,7 @@ pub(crate) fn failover(bench: &Failover) -> Result<()> {
     }
     machine::install_missing(scenario::PROGRAMS)?;
     prepare(bench)?;
-    let (programs, _folder) = scenario::programs(None, true)?;
+    let (programs, _folder) = scenario::programs(bench.bin.as_deref(), true)?;
     let results = Folder::new("bench")?;
     let out = results.path().join("bench.json");
     let words = words(bench, programs.autoctl.clone(), &programs.postgres, &out);

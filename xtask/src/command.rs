@@ -6,11 +6,15 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 
 use crate::{console, interrupt, process};
 
 /// How often a running program is looked at.
 const POLL: Duration = Duration::from_millis(10);
+
+/// How long a program that runs at an interrupt may take to clean up behind itself, as the bench does.
+const CLEAN_UP: Duration = Duration::from_secs(20);
 
 /// A program's end, with all it said.
 pub(crate) struct Captured {
@@ -182,17 +186,31 @@ fn finish_owned(child: &mut Child, what: &str, limit: Option<Duration>) -> Resul
         {
             return Ok(status);
         }
-        let late = limit.is_some_and(|limit| start.elapsed() > limit);
-        if late || interrupt::asked() {
-            // It may have ended by itself meanwhile; either way it is collected.
-            let _ = child.kill();
-            let _ = child.wait();
-            interrupt::check()?;
+        if limit.is_some_and(|limit| start.elapsed() > limit) {
+            end(child, Duration::ZERO);
             bail!(
                 "`{what}` did not end within {}",
                 console::human(start.elapsed())
             );
         }
+        if interrupt::asked() {
+            end(child, CLEAN_UP);
+            interrupt::check()?;
+        }
         std::thread::sleep(POLL);
     }
+}
+
+/// Asks a program to end, and makes it do so when it has not after `patience`. It may have ended by itself
+/// meanwhile; either way it is collected.
+fn end(child: &mut Child, patience: Duration) {
+    let start = Instant::now();
+    if let Ok(pid) = i32::try_from(child.id()) {
+        let _ = process::send(&process::Pids::from([pid]), Signal::SIGTERM);
+    }
+    while start.elapsed() < patience && matches!(child.try_wait(), Ok(None)) {
+        std::thread::sleep(POLL);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
 }
