@@ -9,7 +9,7 @@ use pgaf_protocol::{Member, NodeId, Possible, Stamp, SyncConfig, Waiting};
 
 use super::facts::Facts;
 use super::model::{Group, Phase};
-use super::sync_plan::next_step;
+use super::sync_plan::{grown, next_step};
 
 /// Puts a configuration on the list of what may be in force, under the group's next sequence.
 ///
@@ -49,7 +49,12 @@ pub(super) fn next(facts: &Facts<'_>) -> (Option<SyncConfig>, Vec<Waiting>) {
     };
     let last = last_confirmed(facts);
     let confirmed = facts.current_is_confirmed();
-    let step = next_step(&current, confirmed, last.as_ref(), &wanted);
+    let step = next_step(&current, confirmed, last.as_ref(), &wanted).or_else(|| {
+        // Who is named is away, and cannot confirm; others can (`safety.md` §2.6).
+        (!confirmed && !can_confirm(facts, &current))
+            .then(|| grown(&current, &wanted))
+            .flatten()
+    });
     if step.is_none() && wanted != current {
         waiting.push(wait(
             "confirmation",
@@ -116,6 +121,12 @@ fn is_first_of_term(facts: &Facts<'_>) -> bool {
         .leader_node()
         .and_then(|n| n.confirmed)
         .is_none_or(|c| c.stamp.term < leader.term)
+}
+
+/// Whether enough of the named stream to acknowledge anything.
+fn can_confirm(facts: &Facts<'_>, config: &SyncConfig) -> bool {
+    let streaming = config.nodes().len() - absent(facts, config).len();
+    usize::try_from(config.number).is_ok_and(|number| streaming >= number)
 }
 
 /// Named nodes that the primary does not see streaming.

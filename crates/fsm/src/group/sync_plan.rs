@@ -38,6 +38,21 @@ pub fn next_step(
     (next != *current).then_some(next)
 }
 
+/// The way on from a configuration that nobody can confirm: one member more, and nothing less.
+///
+/// Whatever mixture of both is in force, a commit is on as many members of the larger set: the
+/// list reads both entries as that one.
+#[must_use]
+pub(super) fn grown(current: &SyncConfig, wanted: &SyncConfig) -> Option<SyncConfig> {
+    if current.is_asynchronous() {
+        return None;
+    }
+    let member = wanted.members.difference(&current.members).next()?;
+    let mut next = current.clone();
+    next.members.insert(*member);
+    Some(next)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +106,13 @@ mod tests {
         assert_eq!(next_step(&now, false, Some(&old), &wanted), None);
         assert_eq!(next_step(&now, false, Some(&old), &old), Some(old.clone()));
         assert_eq!(next_step(&now, true, Some(&old), &wanted), Some(wanted));
+    }
+
+    #[test]
+    fn names_that_nobody_can_confirm_grow_and_do_not_shrink() {
+        let (now, wanted) = (any(1, &[2]), any(1, &[3]));
+        assert_eq!(grown(&now, &wanted), Some(any(1, &[2, 3])));
+        assert_eq!(grown(&any(1, &[2, 3]), &wanted), None);
+        assert_eq!(grown(&SyncConfig::asynchronous(), &wanted), None);
     }
 }

@@ -272,3 +272,25 @@ fn a_primary_that_is_dropped_hands_over_first() {
     assert!(!world.group().nodes.contains_key(&A));
     assert_eq!(world.state(2), "single/single");
 }
+
+#[test]
+fn a_promotion_under_the_lost_primary_alone_goes_on_with_whoever_comes_back() {
+    let mut world = World::pair();
+    let c = world.add(true);
+    world.run(3000);
+    assert_eq!(world.state(3), "secondary/secondary");
+    world.kill(c);
+    world.run(2000);
+    assert_eq!(world.sync(), "ANY 1 (pgautofailover_standby_2)");
+    world.kill(A);
+    world.run(2000);
+    assert_eq!(world.sync(), "ANY 1 (pgautofailover_standby_1)");
+    world.start(c);
+    world.run(5000);
+    assert_eq!(
+        (world.state(2), world.state(3)),
+        ("primary/primary".into(), "secondary/secondary".into())
+    );
+    assert_eq!(world.sync(), "ANY 1 (pgautofailover_standby_3)");
+    assert_eq!(world.group().possible.len(), 1);
+}
