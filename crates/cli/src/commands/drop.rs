@@ -97,6 +97,7 @@ fn drop_named(parsed: &Parsed, named: Option<Named>, wait: u64) -> Result<(), Fa
     let formation = target.formation();
     block_on(async {
         let client = MonitorClient::connect(&target).await?;
+        tracing::info!("Removing {} from the monitor", described(&named));
         let found = remove(&client, &formation, &named, force).await?;
         let Some((node, group)) = found else {
             return Err(Failure::monitor(format!(
@@ -140,7 +141,6 @@ async fn remove(
     named: &Named,
     force: bool,
 ) -> Result<Option<(i64, i64)>, Failure> {
-    tracing::info!("Removing {} from the monitor", described(named));
     let rows = match named {
         Named::Name(name) => {
             let params = [
@@ -208,6 +208,7 @@ fn drop_local(local: &Local, destroy: bool, force: bool) -> Result<(), Failure> 
         let client = MonitorClient::connect(&target).await?;
         let named = Named::Name(name.clone());
         let runs = stop::running(&local.paths)?.is_some();
+        tracing::info!("Removing {} from the monitor", described(&named));
         let Some((node, group)) = remove(&client, &formation, &named, force).await? else {
             tracing::info!(
                 "The monitor does not know a node \"{name}\": it has been dropped before"
@@ -276,7 +277,7 @@ fn finish(local: &Local, destroy: bool, what: &str) -> Result<(), Failure> {
         "Preserving Postgres data directory: \"{}\"",
         paths.pgdata.display()
     );
-    tracing::info!("pg_autoctl keeper of this {what} has been dropped");
+    tracing::info!("The {what} has been dropped, its files are kept");
     tracing::info!(
         target: crate::logging::HINT,
         "to remove its files too: pg_autoctl drop {what} --pgdata \"{}\" --destroy",

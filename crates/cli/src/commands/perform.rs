@@ -1,5 +1,6 @@
 //! `perform failover|switchover|promotion`, with the table of state changes as they come.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jiff::Zoned;
@@ -214,11 +215,16 @@ impl Watch<'_> {
         out::stdout(&table::head(&columns, &widths));
         let start = Instant::now();
         let mut end = End::default();
+        let mut shown = BTreeMap::new();
         while let Some(change) = self.next(start).await? {
             if change.formation != self.formation || change.group_id != self.group {
                 continue;
             }
-            out::stdout(&table::row(&columns, &widths, &cells(&change)));
+            let states = (change.reported_state.clone(), change.goal_state.clone());
+            // Health and plans are notified as well, with both states as they were.
+            if shown.insert(change.node_id, states.clone()) != Some(states) {
+                out::stdout(&table::row(&columns, &widths, &cells(&change)));
+            }
             if let Some(primary) = end.after(&change) {
                 return self.conclude(primary);
             }

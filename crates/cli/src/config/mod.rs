@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use ini::IniError;
 use keys::{Key, Kind};
+use pgaf_protocol::{Setting, Settings, SettingsError};
 
 /// Written instead of a connection string when a node runs without a monitor.
 pub(crate) const MONITOR_DISABLED: &str = "PG_AUTOCTL_DISABLED";
@@ -69,6 +70,9 @@ pub(crate) enum ConfigError {
     /// No such key.
     #[error("Failed to find configuration option for path \"{0}\"")]
     UnknownKey(String),
+    /// A time or threshold that the monitor does not take.
+    #[error(transparent)]
+    Setting(SettingsError),
     /// A value that the key does not take.
     #[error("\"{value}\" is not a valid value for {key}: {why}")]
     InvalidValue {
@@ -247,16 +251,45 @@ impl Config {
 
     /// `config get section.option`.
     pub(crate) fn get(&self, path: &str) -> Result<String, ConfigError> {
+        if let Some(name) = self.setting(path)? {
+            let given = self
+                .settings()
+                .into_iter()
+                .find(|(key, _)| *key == name.name);
+            return Ok(given.map_or_else(|| name.default.to_string(), |(_, value)| value));
+        }
         let (_, index) = self.find(path)?;
         Ok(self.values[index].clone().unwrap_or_default())
     }
 
     /// `config set section.option value`, checked; answers the value as stored.
     pub(crate) fn set(&mut self, path: &str, value: &str) -> Result<String, ConfigError> {
+        if let Some(setting) = self.setting(path)? {
+            Settings::default()
+                .set(setting.name, value)
+                .map_err(ConfigError::Setting)?;
+            let value = value.trim().to_owned();
+            self.others.retain(|(section, key, _)| {
+                section != SETTINGS || Setting::find(key) != Some(setting)
+            });
+            self.others
+                .push((SETTINGS.to_owned(), setting.name.to_owned(), value.clone()));
+            return Ok(value);
+        }
         let (key, index) = self.find(path)?;
         let value = key.check(value)?;
         self.values[index] = Some(value.clone());
         Ok(value)
+    }
+
+    /// The monitor's setting that a path names, if it names one.
+    fn setting(&self, path: &str) -> Result<Option<&'static Setting>, ConfigError> {
+        match path.split_once('.') {
+            Some((SETTINGS, name)) if self.role == Role::Monitor => Setting::find(name)
+                .map(Some)
+                .ok_or_else(|| ConfigError::UnknownKey(path.to_owned())),
+            Some(_) | None => Ok(None),
+        }
     }
 
     fn find(&self, path: &str) -> Result<(&'static Key, usize), ConfigError> {

@@ -93,3 +93,27 @@ fn debug_output_shows_no_value() {
     config.put("replication", "password", "s3cret");
     assert!(!format!("{config:?}").contains("s3cret"));
 }
+
+#[test]
+fn a_monitor_takes_settings_by_their_new_and_old_names() {
+    let mut config = read(OLD_MONITOR);
+    let path = "pgautofailover.unhealthy_timeout";
+    assert_eq!(config.get(path).unwrap(), "2500");
+    config
+        .set("pgautofailover.node_considered_unhealthy_timeout", "4000")
+        .unwrap();
+    assert_eq!(config.get(path).unwrap(), "4000");
+    config.set(path, "5000").unwrap();
+    assert_eq!(
+        config.settings(),
+        [("unhealthy_timeout".to_owned(), "5000".to_owned())]
+    );
+    assert!(
+        config
+            .to_ini()
+            .ends_with("\n[pgautofailover]\nunhealthy_timeout = 5000\n")
+    );
+    assert!(config.set(path, "1").is_err());
+    assert!(config.set("pgautofailover.nope", "1").is_err());
+    assert!(read(OLD_KEEPER).set(path, "5000").is_err());
+}
