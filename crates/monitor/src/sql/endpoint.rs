@@ -29,6 +29,10 @@ const REFUSAL_TIME: Duration = Duration::from_secs(2);
 /// Pause after a failed accept (no descriptors left, as a rule). Chosen.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Time that sessions have to end at a shutdown: a client that does not read must not hold it up.
+/// Chosen.
+const SHUTDOWN_TIME: Duration = Duration::from_secs(3);
+
 /// TLS of the endpoint.
 #[derive(Clone, Debug)]
 pub struct TlsConfig {
@@ -74,7 +78,7 @@ struct Endpoint {
 }
 
 /// Serves until `shutdown` is cancelled; then tells every client (57P01) and returns when all
-/// sessions are over.
+/// sessions are over, or have had three seconds.
 pub async fn serve(
     listeners: Listeners,
     config: EndpointConfig,
@@ -115,7 +119,12 @@ pub async fn serve(
     accepting.close();
     accepting.wait().await;
     endpoint.tasks.close();
-    endpoint.tasks.wait().await;
+    if timeout(SHUTDOWN_TIME, endpoint.tasks.wait()).await.is_err() {
+        tracing::warn!(
+            sessions = endpoint.tasks.len(),
+            "sessions did not end in time"
+        );
+    }
 }
 
 async fn accept_tcp(endpoint: Arc<Endpoint>, listener: TcpListener) {

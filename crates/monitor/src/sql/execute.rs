@@ -263,12 +263,7 @@ impl<'a> Step<'a> {
             Some(rows) => rows,
             None => self.backend_call(call.function, args, &mut notices).await?,
         };
-        // A reply that is asked for as it is needs no evaluation.
-        let rows = if rest.sql == "SELECT r0.c0 AS c0 FROM r0" {
-            rows
-        } else {
-            self.read(rest, Some(rows)).await?
-        };
+        let rows = self.read(rest, Some(rows)).await?;
         let mut outcome = Outcome::rows(rest.columns.clone(), rows, Effect::Called);
         outcome.notices = notices;
         Ok(outcome)

@@ -63,6 +63,12 @@ fn portal_missing(name: &str) -> SqlError {
     SqlError::new(codes::INVALID_CURSOR_NAME, message)
 }
 
+/// The old command line sends some bytes of its stack as the group of `get_nodes`: an empty text
+/// (2.2) or garbage (2.0).
+fn is_printable(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|byte| (b' '..=b'~').contains(byte))
+}
+
 impl Session {
     pub(super) fn parse(
         &mut self,
@@ -96,7 +102,7 @@ impl Session {
         }
         parsed
             .params
-            .empty_is_null
+            .garbage_is_null
             .resize(parsed.params.types.len(), false);
         self.check_room(self.prepared.len(), "prepared statements")?;
         self.prepared.insert(name, Arc::new(Prepared { parsed }));
@@ -146,10 +152,10 @@ impl Session {
         }
         let mut params = Vec::with_capacity(types.len());
         for (index, (bytes, ty)) in bind.parameters.iter().zip(types).enumerate() {
-            let lenient = prepared.parsed.params.empty_is_null[index];
+            let lenient = prepared.parsed.params.garbage_is_null[index];
             params.push(match bytes {
                 None => Value::Null,
-                Some(bytes) if bytes.is_empty() && lenient => Value::Null,
+                Some(bytes) if lenient && !is_printable(bytes) => Value::Null,
                 Some(bytes) => {
                     parse_parameter(bytes, *ty, format_of(&bind.parameter_formats, index) == 1)?
                 }

@@ -25,8 +25,9 @@ pub(super) struct Arg {
     pub(super) name: &'static str,
     pub(super) ty: PgType,
     pub(super) default: Default,
-    /// An empty string where a number is due counts as NULL: the old command line sends that.
-    pub(super) empty_is_null: bool,
+    /// A text that cannot be printed, or none, counts as NULL where a number is due: the old
+    /// command line sends that.
+    pub(super) garbage_is_null: bool,
 }
 
 /// What a function returns.
@@ -108,7 +109,7 @@ const fn arg(name: &'static str, ty: PgType) -> Arg {
         name,
         ty,
         default: Default::Required,
-        empty_is_null: false,
+        garbage_is_null: false,
     }
 }
 
@@ -117,7 +118,7 @@ const fn opt(name: &'static str, ty: PgType, default: Default) -> Arg {
         name,
         ty,
         default,
-        empty_is_null: false,
+        garbage_is_null: false,
     }
 }
 
@@ -263,7 +264,7 @@ const READS: &[Function] = &[
                     name: "group_id",
                     ty: Int4,
                     default: Default::Null,
-                    empty_is_null: true,
+                    garbage_is_null: true,
                 },
             ],
             Returns::Rows(NODES),

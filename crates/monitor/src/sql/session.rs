@@ -414,6 +414,13 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    /// A session never ends untold, not even by a panic.
+    fn drop(&mut self) {
+        self.tell_closed(Closed::Dropped);
+    }
+}
+
 async fn sleep(time: Option<Duration>) {
     match time {
         Some(time) => tokio::time::sleep(time).await,

@@ -221,3 +221,20 @@ async fn a_password_is_set_by_alter_user_and_kept_as_a_verifier() {
         .await;
     assert!(error.starts_with("ERROR:  0A000: md5 passwords"), "{error}");
 }
+
+#[tokio::test]
+async fn the_unix_socket_needs_no_tls() {
+    let server = start_with(EndpointConfig {
+        tls: Some(tls()),
+        require_tls: true,
+        ..config()
+    })
+    .await;
+    let folder = server.socket.path().display();
+    let uri = format!(
+        "host={folder} port={} user=autoctl_node dbname=pg_auto_failover",
+        server.port
+    );
+    let printed = server.psql_with(&uri, &["-Atc", "select 1"], &[]).await;
+    assert_eq!(printed.out, "1\n", "{}", printed.err);
+}

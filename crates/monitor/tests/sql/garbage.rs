@@ -165,6 +165,212 @@ async fn garbage_after_authentication_does_no_harm() {
     .await;
 }
 
+/// Words that make sense beside each other now and then.
+const WORDS: &[&str] = &[
+    "select",
+    "from",
+    "where",
+    "pgautofailover.node",
+    "pgautofailover.event",
+    "n",
+    "as",
+    "a",
+    "b",
+    "nodeid",
+    "nodename",
+    "*",
+    ",",
+    "(",
+    ")",
+    "=",
+    "<",
+    "+",
+    "-",
+    "||",
+    "~",
+    "'x'",
+    "'1'",
+    "1",
+    "0",
+    "null",
+    "true",
+    "not",
+    "and",
+    "or",
+    "count",
+    "sum",
+    "max",
+    "jsonb_agg",
+    "row_to_json",
+    "jsonb_pretty",
+    "coalesce",
+    "group by",
+    "order by",
+    "having",
+    "limit",
+    "offset",
+    "union",
+    "union all",
+    "with w as (",
+    "w",
+    "join",
+    "left join",
+    "on",
+    "using (formationid)",
+    "case",
+    "when",
+    "then",
+    "else",
+    "end",
+    "::text",
+    "::int",
+    "::pg_lsn",
+    "::regclass",
+    "in",
+    "exists",
+    "between",
+    "is null",
+    "like",
+    "distinct",
+    "filter (where",
+    "values",
+    "now()",
+    "interval '1 s'",
+    "extract(epoch from",
+    "pgautofailover.get_nodes()",
+    "pgautofailover.formation_uri()",
+    "generate_series(1, 3)",
+    "pg_class",
+    "oid",
+    "array(",
+    "any(",
+    "desc",
+    "nulls first",
+    ".",
+    ";",
+    "table",
+    "lateral",
+    "cross join",
+    "string_agg(nodename, ',')",
+    "health",
+    "reporttime",
+    "$1",
+];
+
+/// An expression of a few words, sensible or not.
+fn phrase(random: &mut Random, most: usize) -> String {
+    let count = 1 + random.below(most);
+    let words: Vec<&str> = (0..count)
+        .map(|_| WORDS[random.below(WORDS.len())])
+        .collect();
+    words.join(" ")
+}
+
+fn operand(random: &mut Random) -> &'static str {
+    const OPERANDS: &[&str] = &[
+        "nodeid",
+        "nodename",
+        "health",
+        "reportedlsn",
+        "reporttime",
+        "replicationquorum",
+        "1",
+        "'1'",
+        "'x'",
+        "null",
+        "now()",
+        "true",
+        "a.nodeid",
+        "count(*)",
+        "max(nodeid)",
+        "coalesce(nodeid, 1)",
+        "(select 1)",
+        "row_to_json(a)",
+        "nodename::text",
+        "'0/1'::pg_lsn",
+        "extract(epoch from reporttime)",
+        "array(select nodename from pgautofailover.node)",
+        "case when health = 1 then nodename end",
+        "jsonb_pretty(jsonb_agg(row_to_json(a)))",
+        "greatest(nodeid, 2)",
+        "string_agg(nodename, ',')",
+        "pgautofailover.formation_uri()",
+    ];
+    OPERANDS[random.below(OPERANDS.len())]
+}
+
+/// Half of the statements have the shape of a SELECT, half have none.
+fn salad(random: &mut Random) -> String {
+    if random.below(2) == 0 {
+        return format!("select {}", phrase(random, 12));
+    }
+    let operator = [
+        "=",
+        "<",
+        "+",
+        "||",
+        "and",
+        "~",
+        "is distinct from",
+        "in",
+        "-",
+        "/",
+    ];
+    let mut query = format!(
+        "select {} {} {}, {} from pgautofailover.node a",
+        operand(random),
+        operator[random.below(operator.len())],
+        operand(random),
+        operand(random)
+    );
+    let tails = [
+        "where",
+        "group by",
+        "order by",
+        "join pgautofailover.event b on",
+        "having",
+        ",",
+    ];
+    for _ in 0..random.below(3) {
+        let tail = tails[random.below(tails.len())];
+        query.push_str(&format!(" {tail} {}", operand(random)));
+    }
+    if random.below(4) == 0 {
+        query.push_str(&phrase(random, 3));
+    }
+    query
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn word_salad_is_answered_and_never_an_internal_error() {
+    let server = start().await;
+    let (client, _) = server.connect().await;
+    let mut random = Random(3);
+    let (mut worked, mut refused) = (0, 0);
+    for case in 0..8000 {
+        let query = salad(&mut random);
+        match client.simple_query(&query).await {
+            Ok(_) => worked += 1,
+            Err(error) => {
+                refused += 1;
+                let error = error
+                    .as_db_error()
+                    .unwrap_or_else(|| panic!("case {case}: {query}"));
+                assert_ne!(
+                    error.code().code(),
+                    "XX000",
+                    "case {case}: {query}: {error}"
+                );
+            }
+        }
+    }
+    assert!(
+        worked > 100 && refused > 100,
+        "{worked} worked, {refused} were refused"
+    );
+    assert!(server.fake.calls().is_empty());
+}
+
 #[tokio::test]
 async fn a_message_in_the_smallest_pieces_is_understood() {
     let server = start().await;

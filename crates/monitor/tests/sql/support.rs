@@ -210,6 +210,15 @@ fn answer(session: &SessionInfo, call: &Call) -> Result<Reply, SqlError> {
     Ok(value.into())
 }
 
+/// What the old command line waits for: its first message never counts.
+async fn announce(hub: Hub) {
+    let json = r#"{"type":"state","formation":"default","groupId":0,"nodeId":1,"name":"node_1","host":"host1","port":5432,"reportedState":"primary","goalState":"primary","health":"good"}"#;
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        hub.publish(Channel::State, json);
+    }
+}
+
 #[async_trait]
 impl Backend for Fake {
     async fn snapshot(&self) -> Result<Arc<Snapshot>, SqlError> {
@@ -229,6 +238,9 @@ impl Backend for Fake {
         call: Call,
     ) -> Result<Reply, SqlError> {
         lock(&self.calls).push((transaction, call.clone()));
+        if matches!(call, Call::SetNumberSyncStandbys { .. }) {
+            tokio::spawn(announce(self.hub.clone()));
+        }
         answer(session, &call)
     }
 
@@ -273,6 +285,8 @@ pub(crate) struct Server {
     pub(crate) fake: Arc<Fake>,
     pub(crate) port: u16,
     pub(crate) shutdown: CancellationToken,
+    /// The folder of the Unix socket.
+    pub(crate) socket: tempfile::TempDir,
     _guard: DropGuard,
 }
 
@@ -298,9 +312,11 @@ pub(crate) async fn start_with(config: EndpointConfig) -> Server {
         ..Fake::default()
     });
     let shutdown = CancellationToken::new();
+    let socket = tempfile::tempdir().unwrap();
+    let path = socket.path().join(format!(".s.PGSQL.{port}"));
     let listeners = Listeners {
         tcp: vec![listener],
-        unix: Vec::new(),
+        unix: vec![tokio::net::UnixListener::bind(path).unwrap()],
     };
     let backend: Arc<dyn Backend> = fake.clone();
     tokio::spawn(serve(listeners, config, backend, shutdown.clone()));
@@ -308,6 +324,7 @@ pub(crate) async fn start_with(config: EndpointConfig) -> Server {
         fake,
         port,
         shutdown: shutdown.clone(),
+        socket,
         _guard: shutdown.drop_guard(),
     }
 }

@@ -496,8 +496,11 @@ fn regex(args: &[Value]) -> std::result::Result<Value, SqlError> {
     Ok(regex.is_match(value).into())
 }
 
+/// Something's name by its OID.
+type Lookup = fn(i64) -> Option<String>;
+
 fn lookups(add: &Add<'_>) -> Result<()> {
-    let by_oid: [(&str, fn(i64) -> Option<String>); 6] = [
+    let by_oid: [(&str, Lookup); 6] = [
         ("pgaf_type_name", |oid| {
             Some(catalog::type_name(oid).map_or_else(|| "???".to_owned(), str::to_owned))
         }),

@@ -296,7 +296,7 @@ impl Planner {
                 format: None,
                 ..
             } => {
-                let ty = super::expr::cast_type(data_type)?;
+                let ty = super::casts::cast_type(data_type)?;
                 match self.nested(|planner| planner.raw(expr))? {
                     Raw::Null => Ok(Raw::Value(Value::Null, ty)),
                     Raw::Text(text) => Ok(Raw::Value(parse_text(&text, ty)?, ty)),
@@ -338,15 +338,15 @@ impl Planner {
     fn constant(&mut self, raw: &Raw, arg: &Arg) -> Result<Const, SqlError> {
         Ok(match raw {
             Raw::Null => Const::Value(Value::Null),
-            Raw::Text(text) if arg.empty_is_null && text.is_empty() => Const::Value(Value::Null),
+            Raw::Text(text) if arg.garbage_is_null && text.is_empty() => Const::Value(Value::Null),
             Raw::Text(text) => Const::Value(parse_text(text, arg.ty)?),
             Raw::Value(value, ty) => Const::Value(in_range(value.clone(), *ty, arg.ty)?),
             Raw::Param(index) => {
                 if self.params.types[*index] == PgType::Unknown {
                     self.params.types[*index] = arg.ty;
                 }
-                if arg.empty_is_null {
-                    self.params.empty_is_null[*index] = true;
+                if arg.garbage_is_null {
+                    self.params.garbage_is_null[*index] = true;
                 }
                 Const::Param(*index, arg.ty)
             }

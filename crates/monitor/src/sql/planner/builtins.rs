@@ -302,7 +302,7 @@ impl Planner {
             ("concat", 1..) => {
                 let mut parts = Vec::new();
                 for value in typed(self)? {
-                    parts.push(format!("coalesce({}, '')", self.to_text(value)?.sql));
+                    parts.push(format!("coalesce({}, '')", self.text_of(value)?.sql));
                 }
                 return Ok(Some(Typed::plain(
                     format!("({})", parts.join(" || ")),
@@ -437,7 +437,7 @@ impl Planner {
             } else {
                 PgType::Json
             };
-            let item = self.to_json(arg)?;
+            let item = self.json_of(arg)?;
             // Over no rows the result is NULL, not an empty array.
             let sql = format!(
                 "(CASE WHEN count(*){filter} > 0 THEN json_group_array({item}{order}){filter} END)"

@@ -4,11 +4,12 @@
     reason = "the parser's enums are large; the rest is refused"
 )]
 
-use sqlparser::ast::{self, BinaryOperator as Op, UnaryOperator};
+use sqlparser::ast::{self, BinaryOperator as Op};
 
 use super::super::catalog;
 use super::super::error::{SqlError, codes};
 use super::super::types::{Family, PgType, parse_text};
+use super::casts::cast_type;
 use super::scope::{fold, split_name};
 use super::{Kind, Planner, Typed, mismatch, unsupported};
 
@@ -39,139 +40,6 @@ pub(super) fn wider(a: PgType, b: PgType) -> PgType {
         _ if a == b => a,
         _ if a.family() == Family::Text => PgType::Text,
         _ => a,
-    }
-}
-
-/// The name that Postgres gives to a result column.
-pub(super) fn column_name(expr: &ast::Expr) -> String {
-    match expr {
-        ast::Expr::Identifier(ident) => fold(ident),
-        ast::Expr::CompoundIdentifier(idents) => idents.last().map_or_else(unnamed, fold),
-        ast::Expr::Function(function) => match split_name(&function.name) {
-            Ok((_, name)) => name,
-            Err(_) => unnamed(),
-        },
-        ast::Expr::Nested(inner) | ast::Expr::Collate { expr: inner, .. } => column_name(inner),
-        ast::Expr::Cast {
-            expr, data_type, ..
-        } => match column_name(expr) {
-            name if name == "?column?" => cast_type(data_type).map_or(name, |ty| short_name(ty)),
-            name => name,
-        },
-        ast::Expr::Extract { .. } => "extract".to_owned(),
-        ast::Expr::Case { else_result, .. } => match else_result.as_deref().map(column_name) {
-            Some(name) if name != "?column?" => name,
-            Some(_) | None => "case".to_owned(),
-        },
-        ast::Expr::Exists { .. } => "exists".to_owned(),
-        ast::Expr::Subquery(query) => match query.body.as_ref() {
-            ast::SetExpr::Select(select) => match select.projection.first() {
-                Some(ast::SelectItem::UnnamedExpr(expr)) => column_name(expr),
-                Some(ast::SelectItem::ExprWithAlias { alias, .. }) => fold(alias),
-                _ => unnamed(),
-            },
-            _ => unnamed(),
-        },
-        ast::Expr::Value(value) if matches!(value.value, ast::Value::Boolean(_)) => {
-            "bool".to_owned()
-        }
-        ast::Expr::Substring { .. } => "substring".to_owned(),
-        ast::Expr::Trim { .. } => "btrim".to_owned(),
-        ast::Expr::Ceil { .. } => "ceil".to_owned(),
-        ast::Expr::Floor { .. } => "floor".to_owned(),
-        _ => unnamed(),
-    }
-}
-
-fn unnamed() -> String {
-    "?column?".to_owned()
-}
-
-fn short_name(ty: PgType) -> String {
-    match ty {
-        PgType::Bool => "bool",
-        PgType::Int2 => "int2",
-        PgType::Int4 => "int4",
-        PgType::Int8 => "int8",
-        PgType::Float8 => "float8",
-        PgType::TimestampTz => "timestamptz",
-        PgType::State => "replication_state",
-        PgType::Char => "char",
-        PgType::Name
-        | PgType::Oid
-        | PgType::Numeric
-        | PgType::Text
-        | PgType::TextArray
-        | PgType::IntArray
-        | PgType::Lsn
-        | PgType::Interval
-        | PgType::Json
-        | PgType::Jsonb
-        | PgType::Void
-        | PgType::Unknown => ty.name(),
-    }
-    .to_owned()
-}
-
-/// What a cast asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CastTo {
-    Type(PgType),
-    /// `regclass`: an OID of a relation, or its name.
-    Regclass,
-    /// `regtype`: an OID of a type, or its name.
-    Regtype,
-    /// `regnamespace`: an OID of a schema, or its name.
-    Regnamespace,
-}
-
-fn cast_target(data_type: &ast::DataType) -> Result<CastTo, SqlError> {
-    let written = data_type.to_string();
-    let folded = written.to_ascii_lowercase();
-    let unquoted = folded.replace('"', "");
-    let bare = ["pg_catalog.", "pgautofailover."]
-        .iter()
-        .find_map(|schema| unquoted.strip_prefix(schema))
-        .unwrap_or(&unquoted);
-    let word = bare.split('(').next().unwrap_or(bare).trim();
-    Ok(CastTo::Type(match word {
-        "bool" | "boolean" => PgType::Bool,
-        "char" if folded.contains('"') => PgType::Char,
-        "name" => PgType::Name,
-        "int2" | "smallint" => PgType::Int2,
-        "int" | "int4" | "integer" => PgType::Int4,
-        "int8" | "bigint" => PgType::Int8,
-        "oid" => PgType::Oid,
-        "float8" | "double precision" | "float" | "real" | "float4" => PgType::Float8,
-        "numeric" | "decimal" | "dec" => PgType::Numeric,
-        "text" | "varchar" | "character varying" | "citext" => PgType::Text,
-        "text[]" | "name[]" => PgType::TextArray,
-        "int2[]" | "smallint[]" | "int4[]" | "integer[]" | "int[]" => PgType::IntArray,
-        "pg_lsn" => PgType::Lsn,
-        "timestamptz" | "timestamp with time zone" => PgType::TimestampTz,
-        "json" => PgType::Json,
-        "jsonb" => PgType::Jsonb,
-        "interval" => PgType::Interval,
-        "replication_state" => PgType::State,
-        "regclass" => return Ok(CastTo::Regclass),
-        "regtype" => return Ok(CastTo::Regtype),
-        "regnamespace" => return Ok(CastTo::Regnamespace),
-        _ => {
-            return Err(SqlError::new(
-                codes::UNDEFINED_OBJECT,
-                format!("type \"{written}\" does not exist"),
-            ));
-        }
-    }))
-}
-
-/// The type of a cast to an ordinary type.
-pub(super) fn cast_type(data_type: &ast::DataType) -> Result<PgType, SqlError> {
-    match cast_target(data_type)? {
-        CastTo::Type(ty) => Ok(ty),
-        CastTo::Regclass | CastTo::Regtype | CastTo::Regnamespace => {
-            Err(unsupported(format!("a cast to {data_type}")))
-        }
     }
 }
 
@@ -265,32 +133,13 @@ impl Planner {
                 expr,
                 subquery,
                 negated,
-            } => {
-                let typed = self.expr(expr)?;
-                let sub = self.subquery(subquery, Some(1))?;
-                let ty = sub.columns.first().map_or(PgType::Text, |column| column.ty);
-                let typed = self.coerce(typed, ty)?;
-                let not = if *negated { "NOT " } else { "" };
-                Ok(Typed::plain(
-                    format!("({} {not}IN ({}))", typed.sql, sub.sql),
-                    PgType::Bool,
-                ))
-            }
+            } => self.in_subquery(expr, subquery, *negated),
             ast::Expr::Between {
                 expr,
                 negated,
                 low,
                 high,
-            } => {
-                let all = vec![self.expr(expr)?, self.expr(low)?, self.expr(high)?];
-                let (all, _) = self.unify(all, "BETWEEN")?;
-                let not = if *negated { "NOT " } else { "" };
-                let [value, low, high] = &all[..] else {
-                    return Err(unsupported("BETWEEN"));
-                };
-                let sql = format!("({} {not}BETWEEN {} AND {})", value.sql, low.sql, high.sql);
-                Ok(Typed::plain(sql, PgType::Bool))
-            }
+            } => self.between(expr, *negated, low, high),
             ast::Expr::Like {
                 negated,
                 any: false,
@@ -310,14 +159,56 @@ impl Planner {
                 compare_op: Op::Eq,
                 right,
                 ..
-            } => {
-                let value = self.expr(left)?;
-                let value = self.to_text(value)?;
-                let array = self.expr(right)?;
-                let array = self.coerce(array, PgType::TextArray)?;
-                let sql = format!("pgaf_in_array({}, {})", value.sql, array.sql);
-                Ok(Typed::plain(sql, PgType::Bool))
-            }
+            } => self.any_of(left, right),
+            _ => self.syntax_function(expr),
+        }
+    }
+
+    fn in_subquery(
+        &mut self,
+        expr: &ast::Expr,
+        subquery: &ast::Query,
+        negated: bool,
+    ) -> Result<Typed, SqlError> {
+        let typed = self.expr(expr)?;
+        let sub = self.subquery(subquery, Some(1))?;
+        let ty = sub.columns.first().map_or(PgType::Text, |column| column.ty);
+        let typed = self.coerce(typed, ty)?;
+        let not = if negated { "NOT " } else { "" };
+        let sql = format!("({} {not}IN ({}))", typed.sql, sub.sql);
+        Ok(Typed::plain(sql, PgType::Bool))
+    }
+
+    fn between(
+        &mut self,
+        expr: &ast::Expr,
+        negated: bool,
+        low: &ast::Expr,
+        high: &ast::Expr,
+    ) -> Result<Typed, SqlError> {
+        let all = vec![self.expr(expr)?, self.expr(low)?, self.expr(high)?];
+        let (all, _) = self.unify(all, "BETWEEN")?;
+        let not = if negated { "NOT " } else { "" };
+        let [value, low, high] = &all[..] else {
+            return Err(unsupported("BETWEEN"));
+        };
+        let sql = format!("({} {not}BETWEEN {} AND {})", value.sql, low.sql, high.sql);
+        Ok(Typed::plain(sql, PgType::Bool))
+    }
+
+    /// `value = ANY (array)`
+    fn any_of(&mut self, left: &ast::Expr, right: &ast::Expr) -> Result<Typed, SqlError> {
+        let value = self.expr(left)?;
+        let value = self.text_of(value)?;
+        let array = self.expr(right)?;
+        let array = self.coerce(array, PgType::TextArray)?;
+        let sql = format!("pgaf_in_array({}, {})", value.sql, array.sql);
+        Ok(Typed::plain(sql, PgType::Bool))
+    }
+
+    /// What looks like a function or an access but has a syntax of its own.
+    fn syntax_function(&mut self, expr: &ast::Expr) -> Result<Typed, SqlError> {
+        match expr {
             ast::Expr::Extract { field, expr, .. } => self.extract(field, expr),
             ast::Expr::CompoundFieldAccess { root, access_chain } => {
                 self.element(root, access_chain)
@@ -457,7 +348,7 @@ impl Planner {
             })?;
         if self.params.types.len() < number {
             self.params.types.resize(number, PgType::Unknown);
-            self.params.empty_is_null.resize(number, false);
+            self.params.garbage_is_null.resize(number, false);
         }
         let ty = self.params.types[number - 1];
         Ok(Typed {
@@ -560,56 +451,6 @@ impl Planner {
         }
     }
 
-    fn compare(&mut self, a: &ast::Expr, op: &str, b: &ast::Expr) -> Result<Typed, SqlError> {
-        let pair = vec![self.expr(a)?, self.expr(b)?];
-        let (left, right) = (pair[0].ty, pair[1].ty);
-        let (pair, _) = self
-            .unify(pair, op)
-            .map_err(|error| match error.code.as_ref() {
-                codes::DATATYPE_MISMATCH => undefined_operator(left, op, right),
-                _ => error,
-            })?;
-        Ok(Typed::plain(
-            format!("({} {op} {})", pair[0].sql, pair[1].sql),
-            PgType::Bool,
-        ))
-    }
-
-    fn in_list(
-        &mut self,
-        expr: &ast::Expr,
-        list: &[ast::Expr],
-        negated: bool,
-    ) -> Result<Typed, SqlError> {
-        let mut items = vec![self.expr(expr)?];
-        for item in list {
-            items.push(self.expr(item)?);
-        }
-        let (items, _) = self.unify(items, "IN")?;
-        let words: Vec<&str> = items.iter().map(|item| item.sql.as_str()).collect();
-        let not = if negated { "NOT " } else { "" };
-        let sql = format!("({} {not}IN ({}))", words[0], words[1..].join(", "));
-        Ok(Typed::plain(sql, PgType::Bool))
-    }
-
-    fn like(
-        &mut self,
-        expr: &ast::Expr,
-        pattern: &ast::Expr,
-        negated: bool,
-        fold_case: bool,
-    ) -> Result<Typed, SqlError> {
-        let (mut value, mut pattern) = (self.text(expr)?.sql, self.text(pattern)?.sql);
-        if fold_case {
-            (value, pattern) = (format!("lower({value})"), format!("lower({pattern})"));
-        }
-        let not = if negated { "NOT " } else { "" };
-        Ok(Typed::plain(
-            format!("({value} {not}LIKE {pattern} ESCAPE '\\')"),
-            PgType::Bool,
-        ))
-    }
-
     fn case(
         &mut self,
         operand: Option<&ast::Expr>,
@@ -658,211 +499,6 @@ impl Planner {
             PgType::Numeric,
         ))
     }
-
-    fn unary(&mut self, op: UnaryOperator, expr: &ast::Expr) -> Result<Typed, SqlError> {
-        let typed = self.expr(expr)?;
-        match op {
-            UnaryOperator::Not => {
-                let typed = self.condition(typed, "NOT")?;
-                Ok(Typed::plain(format!("(NOT {})", typed.sql), PgType::Bool))
-            }
-            UnaryOperator::Minus | UnaryOperator::Plus if typed.ty.family() == Family::Number => {
-                let sign = if op == UnaryOperator::Minus { "-" } else { "+" };
-                Ok(Typed::plain(format!("({sign}{})", typed.sql), typed.ty))
-            }
-            _ => Err(unsupported(format!(
-                "operator {op} on type {}",
-                typed.ty.name()
-            ))),
-        }
-    }
-
-    fn binary(&mut self, left: &ast::Expr, op: &Op, right: &ast::Expr) -> Result<Typed, SqlError> {
-        match op {
-            Op::PGCustomBinaryOperator(path) => {
-                let op = match path.last().map(String::as_str) {
-                    Some("~") => Op::PGRegexMatch,
-                    Some("~*") => Op::PGRegexIMatch,
-                    Some("!~") => Op::PGRegexNotMatch,
-                    Some("=") => Op::Eq,
-                    Some("<>") => Op::NotEq,
-                    _ => return Err(unsupported(format!("operator {}", path.join(".")))),
-                };
-                self.binary(left, &op, right)
-            }
-            Op::Eq => self.compare(left, "=", right),
-            Op::NotEq => self.compare(left, "<>", right),
-            Op::Lt => self.compare(left, "<", right),
-            Op::LtEq => self.compare(left, "<=", right),
-            Op::Gt => self.compare(left, ">", right),
-            Op::GtEq => self.compare(left, ">=", right),
-            Op::And | Op::Or => {
-                let (a, b) = (self.expr(left)?, self.expr(right)?);
-                let word = if *op == Op::And { "AND" } else { "OR" };
-                let (a, b) = (self.condition(a, word)?, self.condition(b, word)?);
-                Ok(Typed::plain(
-                    format!("({} {word} {})", a.sql, b.sql),
-                    PgType::Bool,
-                ))
-            }
-            Op::PGLikeMatch => self.like(left, right, false, false),
-            Op::PGNotLikeMatch => self.like(left, right, true, false),
-            Op::PGILikeMatch => self.like(left, right, false, true),
-            Op::PGNotILikeMatch => self.like(left, right, true, true),
-            Op::PGRegexMatch | Op::PGRegexIMatch | Op::PGRegexNotMatch | Op::PGRegexNotIMatch => {
-                let (value, pattern) = (self.text(left)?.sql, self.text(right)?.sql);
-                let fold = matches!(op, Op::PGRegexIMatch | Op::PGRegexNotIMatch);
-                let negated = matches!(op, Op::PGRegexNotMatch | Op::PGRegexNotIMatch);
-                let not = if negated { "NOT " } else { "" };
-                let sql = format!("({not}pgaf_regex({value}, {pattern}, {}))", u8::from(fold));
-                Ok(Typed::plain(sql, PgType::Bool))
-            }
-            Op::StringConcat => {
-                let (a, b) = (self.expr(left)?, self.expr(right)?);
-                if a.ty == PgType::TextArray && b.ty == PgType::TextArray {
-                    let sql = format!("pgaf_array_cat({}, {})", a.sql, b.sql);
-                    return Ok(Typed::plain(sql, PgType::TextArray));
-                }
-                let (a, b) = (self.to_text(a)?, self.to_text(b)?);
-                Ok(Typed::plain(
-                    format!("({} || {})", a.sql, b.sql),
-                    PgType::Text,
-                ))
-            }
-            Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo => {
-                self.arithmetic(left, op, right)
-            }
-            _ => Err(unsupported(format!("operator {op}"))),
-        }
-    }
-
-    fn arithmetic(
-        &mut self,
-        left: &ast::Expr,
-        op: &Op,
-        right: &ast::Expr,
-    ) -> Result<Typed, SqlError> {
-        let (mut a, mut b) = (self.expr(left)?, self.expr(right)?);
-        if a.ty == PgType::Unknown {
-            a = self.coerce(
-                a,
-                if b.ty == PgType::Unknown {
-                    PgType::Int4
-                } else {
-                    b.ty
-                },
-            )?;
-        }
-        if b.ty == PgType::Unknown {
-            b = self.coerce(b, a.ty)?;
-        }
-        let ty = match (a.ty.family(), op, b.ty.family()) {
-            (Family::Number, _, Family::Number) => wider(a.ty, b.ty),
-            (Family::Time, Op::Minus, Family::Time) => PgType::Interval,
-            (Family::Time, Op::Plus | Op::Minus, Family::Interval)
-            | (Family::Interval, Op::Plus, Family::Time) => PgType::TimestampTz,
-            (Family::Interval, Op::Plus | Op::Minus, Family::Interval)
-            | (Family::Interval, Op::Multiply, Family::Number) => PgType::Interval,
-            (Family::Lsn, Op::Minus, Family::Lsn) => PgType::Numeric,
-            (Family::Lsn, Op::Plus | Op::Minus, Family::Number) => PgType::Lsn,
-            _ => return Err(undefined_operator(a.ty, &op.to_string(), b.ty)),
-        };
-        if matches!(op, Op::Divide | Op::Modulo) {
-            return Ok(Typed::plain(
-                format!("pgaf_divide({}, {}, '{op}')", a.sql, b.sql),
-                ty,
-            ));
-        }
-        Ok(Typed::plain(format!("({} {op} {})", a.sql, b.sql), ty))
-    }
-
-    /// A cast to text, as `||` does it.
-    pub(super) fn to_text(&mut self, typed: Typed) -> Result<Typed, SqlError> {
-        if typed.ty == PgType::Unknown || typed.ty.family() == Family::Text {
-            return self.coerce(typed, PgType::Text);
-        }
-        Ok(Typed::plain(
-            format!("pgaf_text({}, {})", typed.sql, typed.ty.oid()),
-            PgType::Text,
-        ))
-    }
-
-    fn cast(&mut self, typed: Typed, data_type: &ast::DataType) -> Result<Typed, SqlError> {
-        let ty = match cast_target(data_type)? {
-            CastTo::Type(ty) => ty,
-            CastTo::Regclass => return self.regclass(typed),
-            CastTo::Regtype if typed.ty.family() == Family::Number => {
-                return Ok(Typed::plain(
-                    format!("pgaf_type_name({})", typed.sql),
-                    PgType::Text,
-                ));
-            }
-            CastTo::Regnamespace if typed.ty.family() == Family::Number => {
-                return Ok(Typed::plain(
-                    format!("pgaf_schema_name({})", typed.sql),
-                    PgType::Text,
-                ));
-            }
-            CastTo::Regtype | CastTo::Regnamespace => {
-                return Err(unsupported(format!("a cast to {data_type}")));
-            }
-        };
-        if typed.ty == PgType::Unknown || typed.ty == ty {
-            return self.coerce(typed, ty);
-        }
-        let sql = match (typed.ty.family(), ty.family()) {
-            (Family::Number, Family::Number) => match ty {
-                PgType::Float8 => format!("CAST({} AS REAL)", typed.sql),
-                PgType::Numeric => typed.sql,
-                _ => format!("pgaf_parse({}, {})", typed.sql, ty.oid()),
-            },
-            (a, b) if a == b && ty != PgType::State => typed.sql,
-            (_, Family::Text) if ty != PgType::State => self.to_text(typed)?.sql,
-            (Family::Text, _) => format!("pgaf_parse({}, {})", typed.sql, ty.oid()),
-            (Family::Bool, Family::Number) => typed.sql,
-            (Family::Number, Family::Bool) => format!("({} <> 0)", typed.sql),
-            _ => {
-                let (a, b) = (typed.ty.name(), ty.name());
-                return Err(SqlError::new(
-                    "42846",
-                    format!("cannot cast type {a} to {b}"),
-                ));
-            }
-        };
-        Ok(Typed::plain(sql, ty))
-    }
-
-    fn regclass(&mut self, typed: Typed) -> Result<Typed, SqlError> {
-        if typed.ty.family() == Family::Number {
-            return Ok(Typed::plain(
-                format!("pgaf_relation_name({})", typed.sql),
-                PgType::Text,
-            ));
-        }
-        let Kind::Literal(text) = &typed.kind else {
-            return Err(unsupported("a cast to regclass"));
-        };
-        if let Ok(number) = text.parse::<u32>() {
-            return Ok(Typed::plain(number.to_string(), PgType::Oid));
-        }
-        let (schema, name) = match text.split_once('.') {
-            Some((schema, name)) => (Some(schema), name),
-            None => (None, text.as_str()),
-        };
-        let oid = catalog::relation_oid(schema, name)?;
-        Ok(Typed::plain(oid.to_string(), PgType::Oid))
-    }
-}
-
-fn undefined_operator(a: PgType, op: &str, b: PgType) -> SqlError {
-    SqlError::new(
-        codes::UNDEFINED_FUNCTION,
-        format!("operator does not exist: {} {op} {}", a.name(), b.name()),
-    )
-    .with_hint(
-        "No operator matches the given name and argument types. You might need to add explicit \
-         type casts.",
-    )
 }
 
 fn literal_sql(value: &super::Value) -> String {

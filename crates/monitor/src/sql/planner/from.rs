@@ -16,7 +16,7 @@ use super::scope::{Source, SourceColumn, fold, split_name};
 use super::{Column, Planner, Relation, arguments, function_columns, is_read, unsupported};
 
 impl Planner {
-    pub(super) fn from_item(&mut self, from: &ast::TableWithJoins) -> Result<(), SqlError> {
+    pub(super) fn add_from(&mut self, from: &ast::TableWithJoins) -> Result<(), SqlError> {
         let (sql, source) = self.table_factor(&from.relation)?;
         self.add_source(sql, source, " CROSS JOIN ", "");
         for join in &from.joins {

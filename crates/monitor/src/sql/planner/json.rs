@@ -39,7 +39,7 @@ impl Planner {
             }
             ("to_json" | "to_jsonb", [arg]) => {
                 let ty = if name == "to_json" { json } else { jsonb };
-                Typed::plain(format!("pgaf_json_quote({})", self.to_json(arg)?), ty)
+                Typed::plain(format!("pgaf_json_quote({})", self.json_of(arg)?), ty)
             }
             ("jsonb_pretty", [arg]) => {
                 let value = self.expr(arg)?;
@@ -50,8 +50,8 @@ impl Planner {
                 let mut parts = Vec::new();
                 for pair in args.chunks(2) {
                     let key = self.expr(pair[0])?;
-                    parts.push(self.to_text(key)?.sql);
-                    parts.push(self.to_json(pair[1])?);
+                    parts.push(self.text_of(key)?.sql);
+                    parts.push(self.json_of(pair[1])?);
                 }
                 let ty = if name == "jsonb_build_object" {
                     jsonb
@@ -63,7 +63,7 @@ impl Planner {
             ("jsonb_build_array" | "json_build_array", args) => {
                 let mut parts = Vec::new();
                 for arg in args {
-                    parts.push(self.to_json(arg)?);
+                    parts.push(self.json_of(arg)?);
                 }
                 let ty = if name == "jsonb_build_array" {
                     jsonb
@@ -77,7 +77,7 @@ impl Planner {
     }
 
     /// Any expression, or a whole row by its FROM item's name, as SQLite's JSON value.
-    pub(super) fn to_json(&mut self, arg: &ast::Expr) -> Result<String, SqlError> {
+    pub(super) fn json_of(&mut self, arg: &ast::Expr) -> Result<String, SqlError> {
         if let Some(row) = self.row(arg)? {
             return Ok(row);
         }

@@ -7,9 +7,12 @@
 
 mod arguments;
 mod builtins;
+mod casts;
 mod expr;
 mod from;
 mod json;
+mod names;
+mod operators;
 mod query;
 mod scope;
 
@@ -58,10 +61,21 @@ pub(super) enum Relation {
     Reply(&'static Function),
 }
 
+/// Reads that need no SQLite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shortcut {
+    /// The rows of the only relation as they are.
+    Rows,
+    /// The same, ordered by their first column, a number.
+    OrderedRows,
+}
+
 /// A read to run on SQLite.
 #[derive(Clone, Debug)]
 pub(super) struct ReadPlan {
     pub(super) sql: String,
+    /// How to do without SQLite: most calls of old keepers are `SELECT * FROM f(…)`.
+    pub(super) shortcut: Option<Shortcut>,
     pub(super) columns: Vec<Column>,
     pub(super) relations: Vec<Relation>,
 }
@@ -99,8 +113,8 @@ impl QueryPlan {
 pub(super) struct Params {
     /// Their types.
     pub(super) types: Vec<PgType>,
-    /// Those for which an empty text means NULL.
-    pub(super) empty_is_null: Vec<bool>,
+    /// Those for which a text that cannot be printed means NULL.
+    pub(super) garbage_is_null: Vec<bool>,
 }
 
 /// Plans a query. `declared` are the types from Parse, 0 where left open.
@@ -173,7 +187,7 @@ impl Planner {
         Planner {
             params: Params {
                 types: declared.to_vec(),
-                empty_is_null: vec![false; declared.len()],
+                garbage_is_null: vec![false; declared.len()],
             },
             relations: Vec::new(),
             next_alias: 0,
@@ -228,6 +242,7 @@ impl Planner {
 
     fn read_plan(&mut self, sub: Sub) -> ReadPlan {
         ReadPlan {
+            shortcut: shortcut(&sub, self.relations.len()),
             sql: sub.sql,
             columns: sub.columns,
             relations: std::mem::take(&mut self.relations),
@@ -291,7 +306,7 @@ impl Planner {
         self.relations.push(Relation::Reply(call.function));
         let name = alias.unwrap_or_else(|| call.function.name.to_owned());
         let sub = Sub {
-            sql: "SELECT r0.c0 AS c0 FROM r0".to_owned(),
+            sql: BARE_REPLY.to_owned(),
             columns: vec![Column { name, ty }],
         };
         Ok(QueryPlan::Call {
@@ -336,6 +351,32 @@ impl Planner {
         })
     }
 }
+
+/// Recognises the two simplest queries by what they compiled to.
+fn shortcut(sub: &Sub, relations: usize) -> Option<Shortcut> {
+    if relations != 1 {
+        return None;
+    }
+    if sub.sql == BARE_REPLY {
+        return Some(Shortcut::Rows);
+    }
+    let list: Vec<String> = (0..sub.columns.len())
+        .map(|at| format!("t1.c{at} AS c{at}"))
+        .collect();
+    let all = format!("SELECT {} FROM r0 AS t1", list.join(", "));
+    let numbers = sub
+        .columns
+        .first()
+        .is_some_and(|column| column.ty == PgType::Int8);
+    match sub.sql.strip_prefix(&all) {
+        Some("") => Some(Shortcut::Rows),
+        Some(" ORDER BY 1 ASC NULLS LAST") if numbers => Some(Shortcut::OrderedRows),
+        Some(_) | None => None,
+    }
+}
+
+/// The result of `SELECT call(…)`.
+const BARE_REPLY: &str = "SELECT r0.c0 AS c0 FROM r0";
 
 /// Whether the query reads from exactly one FROM item, so that a call there happens exactly once.
 fn single_source(query: &ast::Query) -> bool {

@@ -294,7 +294,7 @@ impl Planner {
         only_known_select(select)?;
         self.scopes.push(Scope::default());
         for from in &select.from {
-            self.from_item(from)?;
+            self.add_from(from)?;
         }
         self.call_allowed = false;
         if let Some(condition) = &select.selection {
@@ -342,7 +342,12 @@ impl Planner {
         }
         items.extend(hidden.iter().map(|typed| (typed.clone(), String::new())));
         let projected = std::mem::take(&mut self.scope().bare);
+        let aggregate = std::mem::take(&mut self.scope().aggregate);
         let group = self.group_by(select, &items)?;
+        if std::mem::replace(&mut self.scope().aggregate, aggregate) {
+            let message = "aggregate functions are not allowed in GROUP BY";
+            return Err(SqlError::new("42803", message));
+        }
         self.scope().bare = projected;
         let having = match &select.having {
             Some(having) => {
@@ -359,6 +364,9 @@ impl Planner {
             })
             .collect();
         let order = self.order_by(order, &columns)?;
+        if having.is_some() && group.is_empty() && !self.scope().aggregate {
+            return Err(unsupported("HAVING without an aggregate"));
+        }
         self.check_grouping(&group)?;
         let typed: Vec<Typed> = items.into_iter().map(|(typed, _)| typed).collect();
         let scope = self.scope();
@@ -418,7 +426,7 @@ impl Planner {
             }
             _ => return Err(unsupported(item)),
         };
-        let name = alias.unwrap_or_else(|| super::expr::column_name(expr));
+        let name = alias.unwrap_or_else(|| super::names::column_name(expr));
         let mut typed = self.expr(expr)?;
         if typed.ty == PgType::Unknown {
             typed = self.coerce(typed, PgType::Text)?;
