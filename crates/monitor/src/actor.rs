@@ -63,8 +63,8 @@ pub(crate) struct Actor {
     /// When suspects are looked at.
     paces: BTreeMap<NodeId, Pace>,
     disk_line: Option<Time>,
-    /// Whether the kept probes follow the present nodes.
-    watching: bool,
+    /// Nodes whose Postgres has run: only those are probed.
+    watching: BTreeSet<NodeId>,
 }
 
 impl Actor {
@@ -75,6 +75,7 @@ impl Actor {
         handle: Handle,
         probing: bool,
     ) -> Self {
+        let watching = state.was_running();
         Self {
             state,
             store,
@@ -83,13 +84,15 @@ impl Actor {
             look_number: 0,
             paces: BTreeMap::new(),
             disk_line: None,
-            watching: false,
+            watching,
         }
     }
 
     /// Works until `stop`; then every waiting caller learns that the monitor shuts down.
     pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, stop: CancellationToken) {
         let all: BTreeSet<Key> = self.state.memory.keys().into_iter().collect();
+        let deadline = self.probe_deadline();
+        self.probes.watch(&self.watched(), deadline);
         let mut first = Turn::new(clock::now(), clock::wall());
         first.dirty = all;
         let mut wake = self.turn(first).await;
@@ -185,11 +188,15 @@ impl Actor {
         if self.store_batch(&mut turn, batch).await {
             self.tell(&turn);
         }
+        let unseen = std::mem::take(&mut turn.unseen);
         self.answer(turn);
-        if changed || !self.watching {
-            self.watching = true;
+        self.watching.extend(&unseen);
+        if changed || !unseen.is_empty() {
             let deadline = self.probe_deadline();
             self.probes.watch(&self.watched(), deadline);
+        }
+        for node in unseen {
+            self.probes.runs(node);
         }
         self.look()
     }
@@ -383,19 +390,13 @@ impl Actor {
             .max(now.plus(clock::ms(1)))
     }
 
-    /// Nodes whose Postgres is worth a session: those that have been told to run one.
+    /// Nodes whose Postgres is worth a session.
     fn watched(&self) -> BTreeMap<NodeId, probes::Address> {
         let formations = self.state.memory.cluster.formations.values();
         formations
             .flat_map(|f| f.groups.values())
             .flat_map(|g| g.nodes.values())
-            .filter(|n| {
-                n.copy.is_some()
-                    && !matches!(
-                        n.goal.state,
-                        NodeState::Init | NodeState::WaitStandby | NodeState::Dropped
-                    )
-            })
+            .filter(|n| self.watching.contains(&n.id) && n.goal.state != NodeState::Dropped)
             .map(|n| (n.id, (n.host.clone(), n.port)))
             .collect()
     }

@@ -2,12 +2,14 @@
 //! suspicion.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pgaf_fsm::group::{Probe, ProbeOutcome};
 use pgaf_postgres::conninfo::Conninfo;
 use pgaf_postgres::probe;
 use pgaf_protocol::{NodeId, Time};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::input::{Handle, Input};
@@ -23,8 +25,8 @@ const SELDOM_MS: u64 = 5000;
 const OLD_MS: u64 = 10_000;
 /// Before a kept session that failed is opened again. Chosen: what a wrong password costs.
 const REOPEN: Duration = Duration::from_secs(2);
-/// Before a kept session that ended is opened again: a restart in place takes longer. Chosen.
-const REOPEN_SOON: Duration = Duration::from_millis(300);
+/// At least this long before a kept session is opened again. Chosen.
+const REOPEN_SOON: Duration = Duration::from_millis(200);
 
 /// Where a node's Postgres listens.
 pub(crate) type Address = (String, u16);
@@ -67,6 +69,8 @@ impl Pace {
 struct Watched {
     address: Address,
     kept: JoinHandle<()>,
+    /// Ends the pause before the next attempt.
+    runs: Arc<Notify>,
     fresh: Option<JoinHandle<()>>,
 }
 
@@ -102,16 +106,31 @@ impl Probes {
         });
         for (id, address) in nodes {
             if !self.watched.contains_key(id) {
-                let kept = tokio::spawn(keep(*id, address.clone(), deadline, self.handle.clone()));
+                let runs = Arc::new(Notify::new());
+                let kept = keep(
+                    *id,
+                    address.clone(),
+                    deadline,
+                    self.handle.clone(),
+                    Arc::clone(&runs),
+                );
                 self.watched.insert(
                     *id,
                     Watched {
                         address: address.clone(),
-                        kept,
+                        kept: tokio::spawn(kept),
+                        runs,
                         fresh: None,
                     },
                 );
             }
+        }
+    }
+
+    /// A node says that its Postgres runs: a kept session is worth another attempt.
+    pub(crate) fn runs(&self, node: NodeId) {
+        if let Some(watched) = self.watched.get(&node) {
+            watched.runs.notify_one();
         }
     }
 
@@ -179,7 +198,13 @@ async fn try_once(target: &Conninfo, deadline: Duration) -> Probe {
 }
 
 /// Keeps one session to a node's Postgres; tells when it opens, cannot be opened, or ends.
-async fn keep(node: NodeId, address: Address, deadline: Duration, handle: Handle) {
+async fn keep(
+    node: NodeId,
+    address: Address,
+    deadline: Duration,
+    handle: Handle,
+    runs: Arc<Notify>,
+) {
     let target = probe::target(&address.0, address.1);
     loop {
         let began = clock::now();
@@ -200,10 +225,12 @@ async fn keep(node: NodeId, address: Address, deadline: Duration, handle: Handle
                 let words = session.closed().await;
                 tracing::debug!(%node, words, "the probe's session has ended");
                 handle.tell(Input::ProbeClosed { node }).await;
-                tokio::time::sleep(REOPEN_SOON).await;
             }
-            Err(_) => tokio::time::sleep(REOPEN).await,
+            Err(_) => {
+                let _ = tokio::time::timeout(REOPEN, runs.notified()).await;
+            }
         }
+        tokio::time::sleep(REOPEN_SOON).await;
     }
 }
 

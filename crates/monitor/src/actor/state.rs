@@ -63,6 +63,17 @@ impl State {
         state
     }
 
+    /// Nodes whose Postgres ran when this monitor was last there.
+    pub(crate) fn was_running(&self) -> BTreeSet<NodeId> {
+        let formations = self.memory.cluster.formations.values();
+        formations
+            .flat_map(|f| f.groups.values())
+            .flat_map(|g| g.nodes.values())
+            .filter(|n| n.copy.is_some() && n.position.is_some())
+            .map(|n| n.id)
+            .collect()
+    }
+
     /// What every answer is made of.
     pub(crate) fn answering(&self) -> answer::Answering<'_> {
         answer::Answering {
@@ -135,6 +146,7 @@ impl State {
             seen.wal_report_time = wall;
         }
         turn.keep(key, &self.memory, self.live.get(key));
+        let runs = report.postgres.is_running();
         let _ = self.live_mut(key);
         let formation = self.memory.cluster.formations.get_mut(&key.0);
         let group = formation.and_then(|f| f.groups.get_mut(&key.1));
@@ -147,6 +159,9 @@ impl State {
             live.phase_since = turn.now;
         }
         let is_gone = !group.nodes.contains_key(&node);
+        if runs && self.seen.get(&node).is_some_and(|s| s.health != 1) {
+            turn.unseen.insert(node);
+        }
         if is_gone && !self.memory.cluster.dropped.contains(&node) {
             turn.keep_all(&self.memory);
             self.memory.cluster.dropped.insert(node);

@@ -82,6 +82,8 @@ pub(crate) struct Turn {
     /// Log lines about what is no event, such as a registration.
     pub(crate) lines: Vec<String>,
     pub(crate) owed: Vec<Owed>,
+    /// Nodes that say that their Postgres runs while the probe does not think so.
+    pub(crate) unseen: BTreeSet<NodeId>,
 }
 
 impl Turn {
@@ -95,6 +97,7 @@ impl Turn {
             happened: Vec::new(),
             lines: Vec::new(),
             owed: Vec::new(),
+            unseen: BTreeSet::new(),
         }
     }
 
