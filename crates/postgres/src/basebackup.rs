@@ -13,7 +13,7 @@ use crate::command::{CommandError, Finished, Invocation, Verdict};
 use crate::conninfo::{Conninfo, Secret};
 use crate::durable::parent;
 use crate::locate::Installation;
-use crate::swap::Staging;
+use crate::swap::{self, Staging};
 use crate::{copy, durable, postmaster};
 
 /// Without progress for this long a base backup is given up (chosen: a checkpoint at the source,
@@ -116,7 +116,7 @@ pub async fn base_backup(
             available: free,
         });
     }
-    staging.note_external(request.tablespaces)?;
+    staging.note_external(&spaces(request).cloned().collect::<Vec<_>>())?;
     let mut short = None;
     let mut last = None;
     let run = invocation(request, staging)
@@ -195,6 +195,14 @@ async fn size_of(source: &Conninfo) -> Option<u64> {
     }
 }
 
+/// Tablespaces outside of the source's data directory; those inside come along.
+fn spaces<'a>(request: &BaseBackup<'a>) -> impl Iterator<Item = &'a PathBuf> {
+    request
+        .tablespaces
+        .iter()
+        .filter(|location| location.is_absolute())
+}
+
 fn invocation<'a>(request: &BaseBackup<'_>, staging: &Staging) -> Invocation<'a> {
     let (source, password) = conninfo_for(request.source, &application_name(request.node));
     let map = |location: &PathBuf| {
@@ -221,7 +229,7 @@ fn invocation<'a>(request: &BaseBackup<'_>, staging: &Staging) -> Invocation<'a>
                 .iter()
                 .map(|rate| format!("--max-rate={rate}")),
         )
-        .args(request.tablespaces.iter().map(map));
+        .args(spaces(request).map(map));
     if let Some(wal) = staging.wal_directory() {
         run = run.arg("--waldir").arg(wal);
     }
@@ -283,6 +291,7 @@ async fn complete(staging: &Staging, copy: CopyId) -> Result<(), BaseBackupError
         for name in names {
             durable::remove_file(&staging.path().join(name))?;
         }
+        swap::remove_foreign(staging.path())?;
         copy::write(staging.path(), copy).map_err(BaseBackupError::Name)?;
         durable::sync_filesystem(staging.path())?;
         for folder in staging.external_directories()? {

@@ -221,6 +221,9 @@ fn parse(text: &str) -> Result<ControlData, &'static str> {
     let text = |label: &'static str| lines.get(label).copied().ok_or(label);
     let lsn = |label| text(label)?.parse::<Lsn>().map_err(|_| label);
     let number = |label| text(label)?.parse::<u32>().map_err(|_| label);
+    // Places in the WAL are divided by these.
+    let size =
+        |label| number(label).and_then(|n| Some(n).filter(|n| n.is_power_of_two()).ok_or(label));
     let min_recovery_end = Position {
         timeline: TimelineId(number("Min recovery ending loc's timeline")?),
         lsn: lsn("Minimum recovery ending location")?,
@@ -239,8 +242,8 @@ fn parse(text: &str) -> Result<ControlData, &'static str> {
         min_recovery_end: min_recovery_end.lsn.is_valid().then_some(min_recovery_end),
         backup_start: Some(lsn("Backup start location")?).filter(|lsn| lsn.is_valid()),
         end_of_backup_required: text("End-of-backup record required")? == "yes",
-        segment_bytes: number("Bytes per WAL segment")?,
-        wal_page_bytes: number("WAL block size")?,
+        segment_bytes: size("Bytes per WAL segment")?,
+        wal_page_bytes: size("WAL block size")?,
         checksums: number("Data page checksum version")? != 0,
         wal_log_hints: text("wal_log_hints setting")? == "on",
         gate: GateSettings {
@@ -301,5 +304,7 @@ mod tests {
         assert_eq!(parse(&without), Err("Latest checkpoint's TimeLineID"));
         let strange = STANDBY.replace("shut down in recovery", "on holiday");
         assert_eq!(parse(&strange), Err("Database cluster state"));
+        let empty = STANDBY.replace("16777216", "0");
+        assert_eq!(parse(&empty), Err("Bytes per WAL segment"));
     }
 }

@@ -18,7 +18,7 @@ use crate::command::{CommandError, Finished, Invocation, Verdict};
 use crate::conninfo::{Conninfo, Secret};
 use crate::durable::{self, DurableError, failed, parent};
 use crate::locate::Installation;
-use crate::swap::carry;
+use crate::swap::{self, carry};
 use crate::{copy, processes};
 use recover::recover;
 
@@ -248,12 +248,11 @@ impl Work {
     /// What is the source's goes, what is the node's comes back, the copy gets its name.
     fn complete(&self) -> Result<(), RewindError> {
         restore_kept(&self.marker, &self.pgdata)?;
-        for name in [
-            "standby.signal",
-            "recovery.signal",
-            "postmaster.pid",
-            "postmaster.opts",
-        ] {
+        swap::remove_foreign(&self.pgdata)?;
+        for name in SIGNALS
+            .into_iter()
+            .chain(["postmaster.pid", "postmaster.opts"])
+        {
             durable::remove_file(&self.pgdata.join(name))?;
         }
         copy::write(&self.pgdata, self.copy).map_err(RewindError::Name)?;

@@ -19,6 +19,7 @@ mod staging;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use entries::remove_foreign;
 pub(crate) use staging::carry;
 pub use staging::{StageError, Staging};
 
@@ -146,6 +147,22 @@ impl Staging {
 /// [`SwapError`].
 pub fn resume(pgdata: &Path) -> Result<Resumed, SwapError> {
     resume_until(pgdata, &mut |_| false)
+}
+
+/// As [`resume`], but leaves the deletion of the old copy, which may take long, to the caller.
+///
+/// # Errors
+/// [`SwapError`].
+pub fn resume_in_place(pgdata: &Path) -> Result<(Resumed, Option<OldCopy>), SwapError> {
+    let pgdata = resolve(pgdata);
+    let mut inside = false;
+    let mut resumed = rename::resume_in_place(&pgdata, &mut |_| false)?;
+    if resumed == Resumed::Nothing {
+        inside = true;
+        resumed = entries::resume_in_place(&pgdata, &mut |_| false)?;
+    }
+    let old = (resumed != Resumed::Nothing).then_some(OldCopy { pgdata, inside });
+    Ok((resumed, old))
 }
 
 /// As [`resume`], with a failpoint.

@@ -3,7 +3,11 @@
 //! Each outer test runs its inner one (`--ignored`) in fresh namespaces, so that mounts and process
 //! ids are gone with it. Skipped, loudly, where that is not allowed.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests may panic, and say what is skipped"
+)]
 
 mod common;
 

@@ -61,17 +61,44 @@ pub(super) fn swap(staging: &Staging, failpoint: Failpoint<'_>) -> Result<(), Sw
     put_in_place(pgdata, &mut marker, failpoint)
 }
 
-pub(super) fn resume(pgdata: &Path, failpoint: Failpoint<'_>) -> Result<Resumed, SwapError> {
-    let path = pgdata.join(MARKER);
-    let text = match fs::read(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Resumed::Nothing),
-        Err(_) => return Err(SwapError::Marker(path)),
+/// Finishes the swap itself; the old copy stays.
+pub(super) fn resume_in_place(
+    pgdata: &Path,
+    failpoint: Failpoint<'_>,
+) -> Result<Resumed, SwapError> {
+    let Some(mut marker) = read_marker(pgdata)? else {
+        return Ok(Resumed::Nothing);
     };
-    let mut marker = serde_json::from_slice(&text).map_err(|_| SwapError::Marker(path))?;
+    put_in_place(pgdata, &mut marker, failpoint)?;
+    Ok(Resumed::Finished)
+}
+
+pub(super) fn resume(pgdata: &Path, failpoint: Failpoint<'_>) -> Result<Resumed, SwapError> {
+    let Some(mut marker) = read_marker(pgdata)? else {
+        return Ok(Resumed::Nothing);
+    };
     put_in_place(pgdata, &mut marker, failpoint)?;
     clean_up(pgdata, &marker, failpoint)?;
     Ok(Resumed::Finished)
+}
+
+/// Removes from a new copy what its source had of a swap of its own: it would be taken for ours.
+pub(crate) fn remove_foreign(copy: &Path) -> Result<(), DurableError> {
+    durable::remove_file(&copy.join(MARKER))?;
+    durable::remove_tree(&copy.join(OUTGOING))?;
+    durable::remove_tree(&copy.join(FOLDER))?;
+    Ok(())
+}
+
+fn read_marker(pgdata: &Path) -> Result<Option<Marker>, SwapError> {
+    let path = pgdata.join(MARKER);
+    match fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|_| SwapError::Marker(path)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(_) => Err(SwapError::Marker(path)),
+    }
 }
 
 fn write(pgdata: &Path, marker: &Marker) -> Result<(), SwapError> {

@@ -43,17 +43,35 @@ pub(super) fn swap(staging: &Staging, failpoint: Failpoint<'_>) -> Result<(), Sw
     put_in_place(pgdata, &marker, failpoint).map(|_| ())
 }
 
+/// Finishes or undoes the swap itself; the old copy, if any, stays.
+pub(super) fn resume_in_place(
+    pgdata: &Path,
+    failpoint: Failpoint<'_>,
+) -> Result<Resumed, SwapError> {
+    match read_marker(pgdata)? {
+        Some(marker) => put_in_place(pgdata, &marker, failpoint),
+        None => Ok(Resumed::Nothing),
+    }
+}
+
 pub(super) fn resume(pgdata: &Path, failpoint: Failpoint<'_>) -> Result<Resumed, SwapError> {
-    let path = marker_path(pgdata);
-    let text = match fs::read(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Resumed::Nothing),
-        Err(_) => return Err(SwapError::Marker(path)),
+    let Some(marker) = read_marker(pgdata)? else {
+        return Ok(Resumed::Nothing);
     };
-    let marker = serde_json::from_slice(&text).map_err(|_| SwapError::Marker(path))?;
     let outcome = put_in_place(pgdata, &marker, failpoint)?;
     clean_up(pgdata, &marker, outcome, failpoint)?;
     Ok(outcome)
+}
+
+fn read_marker(pgdata: &Path) -> Result<Option<Marker>, SwapError> {
+    let path = marker_path(pgdata);
+    match fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|_| SwapError::Marker(path)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(_) => Err(SwapError::Marker(path)),
+    }
 }
 
 /// Does what is left to do of the swap itself; what is where says what that is.

@@ -235,3 +235,34 @@ fn a_data_directory_behind_a_link_keeps_its_link() {
     assert!(is_whole(&link, "new"));
     assert!(link.symlink_metadata().unwrap().is_symlink());
 }
+
+#[test]
+fn the_old_copy_may_be_left_for_later_when_a_swap_is_resumed() {
+    for inside in [false, true] {
+        let place = Place::new(inside);
+        let crash = if inside { "new is in" } else { "new in place" };
+        assert!(
+            place
+                .staged()
+                .swap_in_until(&mut |step| step == crash)
+                .is_err()
+        );
+        let (resumed, old) = resume_in_place(&place.pgdata()).unwrap();
+        assert_eq!(resumed, Resumed::Finished);
+        assert!(is_whole(&place.pgdata(), "new") && !place.leftovers().is_empty());
+        old.unwrap().delete().unwrap();
+        assert_eq!(place.leftovers(), Vec::<String>::new());
+        assert!(resume_in_place(&place.pgdata()).unwrap().1.is_none());
+    }
+}
+
+#[test]
+fn a_marker_that_came_with_a_copy_of_another_node_is_not_ours() {
+    let place = Place::new(false);
+    let staging = place.staged();
+    fs::write(staging.path().join("pgaf_swap"), r#"{"phase":"Clean"}"#).unwrap();
+    fs::create_dir(staging.path().join("pgaf_outgoing")).unwrap();
+    remove_foreign(staging.path()).unwrap();
+    staging.swap_in().unwrap().delete().unwrap();
+    assert_eq!(place.leftovers(), Vec::<String>::new());
+}
