@@ -92,7 +92,7 @@ fn holds(facts: &Facts<'_>, node: &Node, condition: Condition) -> bool {
         Condition::IsSecondary => {
             node.goal.state == NodeState::Secondary && facts.is_admitted(node)
         }
-        Condition::Present => facts.is_present(node.id),
+        Condition::KeeperAnswers => facts.keeper_answers(node.id),
         Condition::HasCopy => node.copy.is_some(),
         Condition::WasPrimary => matches!(node.role, CopyRole::Primary { .. }),
         Condition::PrimaryReady => primary_ready(facts, node),

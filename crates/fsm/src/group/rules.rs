@@ -23,8 +23,8 @@ pub enum Condition {
     Lost,
     /// Its goal is `secondary` already.
     IsSecondary,
-    /// Its keeper has a session and it is not gone.
-    Present,
+    /// Its keeper has a session and reports, whatever its Postgres does.
+    KeeperAnswers,
     /// It has a data directory.
     HasCopy,
     /// That data directory was primary last.
@@ -91,8 +91,8 @@ pub enum Section {
 }
 
 use Condition::{
-    Alone, AsyncWithStandby, CaughtUp, HasCopy, IsSecondary, Lost, MayGo, Names, Planned, Present,
-    PrimaryReady, Reaching, WasPrimary,
+    Alone, AsyncWithStandby, CaughtUp, HasCopy, IsSecondary, KeeperAnswers, Lost, MayGo, Names,
+    Planned, PrimaryReady, Reaching, WasPrimary,
 };
 
 const fn rule(
@@ -180,7 +180,7 @@ const STANDBY: &[Rule] = &[
     ),
     rule(
         "standby.old-primary-away",
-        &[(Present, false), (WasPrimary, true)],
+        &[(KeeperAnswers, false), (WasPrimary, true)],
         NodeState::Demoted,
         Kind::Follow,
         "it was primary, and its keeper is away",
@@ -258,7 +258,7 @@ const BYSTANDER: &[Rule] = &[
     ),
     rule(
         "promotion.old-primary-away",
-        &[(Present, false), (WasPrimary, true)],
+        &[(KeeperAnswers, false), (WasPrimary, true)],
         NodeState::Demoted,
         Kind::Follow,
         "it was primary, and its keeper is away",

@@ -294,3 +294,19 @@ fn a_promotion_under_the_lost_primary_alone_goes_on_with_whoever_comes_back() {
     assert_eq!(world.sync(), "ANY 1 (pgautofailover_standby_3)");
     assert_eq!(world.group().possible.len(), 1);
 }
+
+#[test]
+fn an_old_primary_whose_keeper_works_on_it_keeps_its_goal() {
+    let mut world = World::pair();
+    world.kill(A);
+    world.run(300);
+    assert_eq!(world.group().nodes[&A].goal.state, NodeState::Demoted);
+    // Its keeper is back, and its Postgres is down for long: it is being rewound.
+    world.start(A);
+    world.slow.insert(A);
+    world.run(100);
+    let stamp = world.group().nodes[&A].goal.stamp;
+    world.run(5000);
+    assert_eq!(world.group().nodes[&A].goal.state, NodeState::Catchingup);
+    assert_eq!(world.group().nodes[&A].goal.stamp, stamp);
+}

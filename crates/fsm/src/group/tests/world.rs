@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub(crate) waiting: Vec<Waiting>,
     pub(crate) events: Vec<Event>,
     pub(crate) next_copy: u64,
+    /// Keepers that report and get nothing done.
+    pub(crate) slow: BTreeSet<NodeId>,
 }
 
 const SINCE: i64 = 1;
@@ -70,6 +72,7 @@ impl World {
             waiting: Vec::new(),
             events: Vec::new(),
             next_copy: 100,
+            slow: BTreeSet::new(),
         }
     }
 
@@ -149,7 +152,9 @@ impl World {
         for id in &ids {
             if self.nodes[id].alive && self.group().nodes.contains_key(id) {
                 let goal = self.group().nodes[id].goal.clone();
-                self.act(*id, goal);
+                if !self.slow.contains(id) {
+                    self.act(*id, goal);
+                }
                 let report = self.report(*id);
                 let (now, mut live) = (self.now, self.live.clone());
                 let events = fold(self.group_mut(), &mut live, report, now);
