@@ -13,9 +13,10 @@ use tokio_postgres::types::PgLsn;
 use super::limit::{Limit, Pace};
 use super::observe::lsn;
 use super::senders::{self, Sender};
+use super::session::Session;
 use super::{PgTime, Server, ServerError};
 use crate::client::Client;
-use crate::conf::{self, Enforced, StandbyNames};
+use crate::conf::{self, Enforced, NOBODY, StandbyNames};
 
 const NAMES: &str = "synchronous_standby_names";
 
@@ -94,15 +95,15 @@ impl Server {
         let limit = Limit::new("turn synchronous replication on", deadline);
         // Opened before the stall begins.
         let probe = self.open_probe(&limit).await?;
-        let looker = self.fresh(&limit).await?;
+        let session = self.session(&limit).await?;
         let nobody = Enforced {
             names: StandbyNames::Nobody,
             ..enforced.clone()
         };
         conf::write_enforced(self.pgdata(), &nobody).map_err(ServerError::Conf)?;
         self.request_reload(&limit).await?;
-        if see_commit_wait(&probe, &looker, &limit.part(2)).await? {
-            return self.confirm(enforced, &limit).await;
+        if see_commit_wait(&probe, &session.client, &limit.part(2)).await? {
+            return self.confirm_after(NOBODY, enforced, &limit).await;
         }
         let empty = Enforced {
             names: StandbyNames::Empty,
@@ -187,6 +188,16 @@ impl Server {
                 .await?
                 .value
         };
+        self.confirm_after(&before, enforced, limit).await
+    }
+
+    /// `before` is the value that was in force until now.
+    async fn confirm_after(
+        &self,
+        before: &str,
+        enforced: &Enforced,
+        limit: &Limit,
+    ) -> Result<Confirmation, ServerError> {
         let client = match self.write_and_reload(enforced, limit).await {
             Ok(client) => client,
             Err(other) => return as_outcome(other),
@@ -196,11 +207,12 @@ impl Server {
             return as_outcome(other);
         }
         if let StandbyNames::Any { number, names } = &enforced.names {
+            let session = self.session(limit).await?;
             let round = Round {
-                client: &client,
+                session: &session,
                 limit,
                 names,
-                before: &before,
+                before,
             };
             if let Some(outcome) = round.run(*number).await? {
                 return Ok(outcome);
@@ -294,7 +306,7 @@ async fn waits_for_standbys(client: &Client, pid: i32, limit: &Limit) -> Result<
 
 /// One confirmation of names that somebody has.
 struct Round<'a> {
-    client: &'a Client,
+    session: &'a Session,
     limit: &'a Limit,
     names: &'a [String],
     before: &'a str,
@@ -304,7 +316,7 @@ impl Round<'_> {
     /// `None` when the names are in force.
     async fn run(&self, number: u32) -> Result<Option<Confirmation>, ServerError> {
         let first = self.write_record().await?;
-        let senders = senders::list(self.client, self.limit).await?;
+        let senders = senders::list(self.session, self.limit).await?;
         // Walsenders that start later have the new value from the postmaster.
         let pids: BTreeSet<i32> = senders
             .iter()
@@ -333,7 +345,11 @@ impl Round<'_> {
     async fn write_record(&self) -> Result<Lsn, ServerError> {
         // Transactional, so that the commit flushes it: the session commits locally.
         let sql = "SELECT pg_catalog.pg_logical_emit_message(true, 'pgaf', 'confirm')";
-        let row = self.client.query_one(sql, &[], self.limit.left()).await;
+        let row = self
+            .session
+            .client
+            .query_one(sql, &[], self.limit.left())
+            .await;
         Ok(lsn(row.map_err(self.limit.failed())?.get::<_, PgLsn>(0)))
     }
 
@@ -345,7 +361,7 @@ impl Round<'_> {
     ) -> Result<Option<Confirmation>, ServerError> {
         let mut pace = Pace::new();
         loop {
-            let senders = senders::list(self.client, self.limit).await?;
+            let senders = senders::list(self.session, self.limit).await?;
             let behind: Vec<String> = senders
                 .iter()
                 .filter(|s| picked(s) && !s.has_flushed(target))
@@ -369,7 +385,7 @@ impl Round<'_> {
     ) -> Result<Option<Confirmation>, ServerError> {
         let mut pace = Pace::new();
         loop {
-            let senders = senders::list(self.client, self.limit).await?;
+            let senders = senders::list(self.session, self.limit).await?;
             let mut of_name: BTreeMap<&str, Vec<&Sender>> = BTreeMap::new();
             for sender in &senders {
                 of_name.entry(&sender.name).or_default().push(sender);

@@ -8,6 +8,9 @@ use super::{PgTime, Server, ServerError};
 use crate::client::Client;
 use crate::conf::{self, ENFORCED_FILE, Enforced};
 
+/// New sessions without the reload after which the files are checked. Chosen.
+const SUSPICIOUS: u32 = 5;
+
 /// A setting of ours whose value comes from elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Override {
@@ -106,7 +109,7 @@ impl Server {
     pub(super) async fn reload_seen(&self, limit: &Limit) -> Result<Client, ServerError> {
         let requested = self.request_reload(limit).await?;
         let mut pace = Pace::new();
-        loop {
+        for attempt in 1.. {
             let client = self.fresh(limit).await?;
             let row = client
                 .query_one("SELECT pg_catalog.pg_conf_load_time()", &[], limit.left())
@@ -115,17 +118,24 @@ impl Server {
             if row.get::<_, PgTime>(0) >= requested {
                 return Ok(client);
             }
+            // Mostly the first session has seen it. Files with a syntax error are never loaded.
+            if attempt % SUSPICIOUS == 0
+                && let Some(reason) = broken_files(&client, limit).await?
+            {
+                return Err(ServerError::BadConfiguration(reason));
+            }
             if limit.is_over() {
-                return Err(match broken_files(&client, limit).await? {
-                    Some(reason) => ServerError::BadConfiguration(reason),
-                    None => limit.timed_out("no new session has seen the reload"),
-                });
+                break;
             }
             pace.pause().await;
         }
+        Err(limit.timed_out("no new session has seen the reload"))
     }
 
-    /// Checks in a session that has seen the reload that a setting has our value from our file.
+    /// Checks that a setting has our value from our file. `client` has seen the reload: the value
+    /// is read there. The source is read in the kept session, whose caches are warm (the view
+    /// costs a new session some milliseconds); it handles the postmaster's signal before it runs
+    /// the statement.
     pub(super) async fn check_in_force(
         &self,
         client: &Client,
@@ -133,10 +143,15 @@ impl Server {
         value: &str,
         limit: &Limit,
     ) -> Result<(), ServerError> {
-        let effective = effective(client, setting, limit).await?;
-        if effective.value == value && effective.is_ours() {
+        let sql = "SELECT current_setting($1)";
+        let row = client.query_one(sql, &[&setting], limit.left()).await;
+        let new: String = row.map_err(limit.failed())?.get(0);
+        let session = self.session(limit).await?;
+        let mut effective = effective(&session.client, setting, limit).await?;
+        if new == value && effective.value == value && effective.is_ours() {
             return Ok(());
         }
+        effective.value = new;
         // A file that does not parse leaves all the old values in force.
         if let Some(reason) = broken_files(client, limit).await? {
             return Err(ServerError::BadConfiguration(reason));

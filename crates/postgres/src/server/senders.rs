@@ -7,8 +7,8 @@ use tokio_postgres::types::PgLsn;
 
 use super::limit::{Limit, Pace};
 use super::observe::lsn;
+use super::session::Session;
 use super::{Server, ServerError};
-use crate::client::Client;
 
 /// One walsender, as a confirmation needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,20 +35,25 @@ impl Sender {
     }
 }
 
+// The function scan is read whole before the first row is computed, so that the primary's own
+// position is the later one.
+const SQL: &str = "SELECT s.pid, coalesce(a.application_name, ''), coalesce(s.state, ''), \
+           s.sent_lsn, s.flush_lsn, pg_catalog.pg_current_wal_flush_lsn() \
+      FROM pg_catalog.pg_stat_get_wal_senders() s \
+      LEFT JOIN LATERAL pg_catalog.pg_stat_get_activity(s.pid) a ON true \
+     WHERE s.state IS DISTINCT FROM 'backup'";
+
 /// All walsenders but those of base backups, which never act on the names.
-pub(super) async fn list(client: &Client, limit: &Limit) -> Result<Vec<Sender>, ServerError> {
-    // The function scan is read whole before the first row is computed, so that the primary's own
-    // position is the later one.
-    let rows = client
-        .query(
-            "SELECT s.pid, coalesce(a.application_name, ''), coalesce(s.state, ''), s.sent_lsn, \
-                    s.flush_lsn, pg_catalog.pg_current_wal_flush_lsn() \
-               FROM pg_catalog.pg_stat_get_wal_senders() s \
-               LEFT JOIN LATERAL pg_catalog.pg_stat_get_activity(s.pid) a ON true \
-              WHERE s.state IS DISTINCT FROM 'backup'",
-            &[],
-            limit.left(),
-        )
+pub(super) async fn list(session: &Session, limit: &Limit) -> Result<Vec<Sender>, ServerError> {
+    let prepare = || session.client.prepare(SQL, limit.left());
+    let statement = session
+        .senders
+        .get_or_try_init(prepare)
+        .await
+        .map_err(limit.failed())?;
+    let rows = session
+        .client
+        .query_prepared(statement, &[], limit.left())
         .await
         .map_err(limit.failed())?;
     let position = |row: &tokio_postgres::Row, column: usize| {

@@ -18,6 +18,8 @@ const CONNECT: Duration = Duration::from_secs(2);
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) observe: Statement,
+    /// The list of walsenders, prepared when a confirmation first needs it.
+    pub(super) senders: tokio::sync::OnceCell<Statement>,
     pub(super) limits: Limits,
     pub(super) system_identifier: u64,
     pub(super) version_num: i32,
@@ -85,6 +87,7 @@ impl Server {
         Ok(Session {
             client,
             observe,
+            senders: tokio::sync::OnceCell::new(),
             limits: Limits {
                 max_connections: row.get(0),
                 max_worker_processes: row.get(1),
