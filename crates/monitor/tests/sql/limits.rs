@@ -167,3 +167,58 @@ async fn pings_and_cancel_requests_are_harmless() {
     assert_eq!(&answer[..9], b"v\0\0\0\x0c\0\x03\0\0");
     assert!(answer.ends_with(b"Z\0\0\0\x05I"));
 }
+
+/// Resident memory of this process in KiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+async fn listener(server: &Server) -> tokio::net::TcpStream {
+    let mut session = raw_session(server, "small").await;
+    session
+        .write_all(&message(b'Q', b"listen state; select 1\0"))
+        .await
+        .unwrap();
+    read_until_ready(&mut session).await;
+    session
+}
+
+#[tokio::test]
+async fn an_idle_session_costs_a_few_kilobytes() {
+    /// Most KiB per session, our end and the client's together. The goal for ten thousand
+    /// connections is 250 MiB.
+    const MOST: u64 = 20;
+    /// First these, so that threads, pools and the allocator have what they want.
+    const BEFORE: usize = 300;
+    const MORE: usize = 2000;
+    let server = start().await;
+    let mut sessions = Vec::with_capacity(BEFORE + MORE);
+    for _ in 0..BEFORE {
+        sessions.push(listener(&server).await);
+    }
+    let before = resident();
+    for _ in 0..MORE {
+        sessions.push(listener(&server).await);
+    }
+    let grown = resident().saturating_sub(before);
+    println!("{grown} KiB for {MORE} sessions");
+    assert!(
+        grown < MORE as u64 * MOST,
+        "{grown} KiB for {MORE} sessions"
+    );
+}
+
+async fn read_until_ready(stream: &mut tokio::net::TcpStream) {
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"Z\0\0\0\x05I") {
+        let mut chunk = [0u8; 512];
+        let count = stream.read(&mut chunk).await.unwrap();
+        assert!(count > 0);
+        seen.extend_from_slice(&chunk[..count]);
+    }
+}

@@ -109,11 +109,11 @@ impl Planner {
             return self.coerce(typed, ty);
         }
         let sql = match (typed.ty.family(), ty.family()) {
-            (Family::Number, Family::Number) => match ty {
-                PgType::Float8 => format!("CAST({} AS REAL)", typed.sql),
-                PgType::Numeric => typed.sql,
-                _ => format!("pgaf_parse({}, {})", typed.sql, ty.oid()),
-            },
+            (Family::Number, Family::Number) if ty == PgType::Float8 => {
+                format!("CAST({} AS REAL)", typed.sql)
+            }
+            (Family::Number, Family::Number) if ty == PgType::Numeric => typed.sql,
+            (Family::Number, Family::Number) => format!("pgaf_parse({}, {})", typed.sql, ty.oid()),
             (a, b) if a == b && ty != PgType::State => typed.sql,
             (_, Family::Text) if ty != PgType::State => self.text_of(typed)?.sql,
             (Family::Text, _) => format!("pgaf_parse({}, {})", typed.sql, ty.oid()),

@@ -23,7 +23,7 @@ pub(super) fn column_name(expr: &ast::Expr) -> String {
         ast::Expr::Cast {
             expr, data_type, ..
         } => match column_name(expr) {
-            name if name == "?column?" => cast_type(data_type).map_or(name, |ty| short_name(ty)),
+            name if name == "?column?" => cast_type(data_type).map_or(name, short_name),
             name => name,
         },
         ast::Expr::Extract { .. } => "extract".to_owned(),
