@@ -75,7 +75,7 @@ pub(super) fn markdown(bench: &Failover, measured: &Value, programs: &Programs) 
     let mut page = INTRODUCTION.to_owned();
     let _ = writeln!(
         page,
-        "Command: `cargo xtask bench failover{}`  \nMachine: {}\n",
+        "Command: `cargo xtask bench failover{}`  \nMachine: {}",
         arguments(bench),
         machine(programs)
     );
