@@ -5,12 +5,16 @@
 //! it is told, always within a deadline.
 //!
 //! ```text
-//!   keeper ──► server (SQL) ──┐                 ┌── conf, hba, certs (files we write)
-//!   monitor ─► probe ─────────┼─► client ─► tls │
-//!   cli ─────► client ────────┘   conninfo      └── process and data directory modules
+//!   keeper ──► server (SQL) ──┐
+//!   monitor ─► probe ─────────┼─► client ─► tls, conninfo
+//!   cli ─────► client ────────┘
+//!   keeper ──► conf, hba, certs, copy, history           files that we write     ─► durable
+//!   keeper ──► postmaster (start, adopt, stop, end all)  the server's processes  ─► reaper
+//!   keeper ──► initdb, basebackup, rewind ─► swap        data directories        ─► command
+//!   keeper ──► control, wal (where valid WAL ends), version, locate              what is there
 //! ```
 //!
-//! Read first: [`conninfo::Conninfo`], [`client::Client`], [`server::Server`].
+//! Read first: [`server::Server`], [`postmaster::Postmaster`], [`swap::Staging`].
 
 pub mod basebackup;
 pub mod certs;
