@@ -121,11 +121,31 @@ pub(crate) fn monitor_config(config: &Config, paths: &Paths) -> Result<MonitorCo
     if let Some(addresses) = config.text("postgresql", "listen_addresses") {
         addresses.clone_into(&mut result.listen_addresses);
     }
+    result.socket_directory = socket_directory(config, paths);
     result.auth = monitor_auth(config.text("postgresql", "auth_method").unwrap_or("trust"))?;
     result.tls = monitor_tls(config, paths);
     result.require_tls = config.switch("ssl", "active") && ssl_mode(config) >= SslMode::Require;
     result.settings = config.settings();
     Ok(result)
+}
+
+/// The longest path of a Unix socket. Source: unix(7), `sun_path` without its final zero.
+const SOCKET_PATH_LIMIT: usize = 107;
+
+/// The Unix socket of a monitor, named as Postgres names it.
+pub(crate) fn monitor_socket(folder: &Path, port: u16) -> PathBuf {
+    folder.join(format!(".s.PGSQL.{port}"))
+}
+
+/// Where a monitor's Unix socket is: `postgresql.host` when it is a directory, else the monitor's
+/// own directory, which only its owner can enter. None when the path is too long for a socket.
+pub(crate) fn socket_directory(config: &Config, paths: &Paths) -> Option<PathBuf> {
+    let named = config
+        .text("postgresql", "host")
+        .filter(|host| host.starts_with('/'));
+    let folder = named.map_or_else(|| paths.pgdata.clone(), PathBuf::from);
+    let socket = monitor_socket(&folder, config.port().unwrap_or(DEFAULT_PORT));
+    (socket.as_os_str().len() <= SOCKET_PATH_LIMIT).then_some(folder)
 }
 
 /// `--auth` of a monitor. `skip` leaves the rules to the operator: our monitor has none to skip,

@@ -11,6 +11,7 @@ use crate::config::{Config, MONITOR_DISABLED, Role};
 use crate::error::{ExitCode, Failure};
 use crate::options::parse::Parsed;
 use crate::paths::{self, Paths};
+use crate::services;
 
 /// Names the monitor for commands that are not run on a node.
 pub(crate) const MONITOR_VARIABLE: &str = "PG_AUTOCTL_MONITOR";
@@ -96,6 +97,21 @@ pub(crate) fn own_uri(config: &Config) -> String {
     let mut uri = format!("postgres://{MONITOR_USER}@{host}:{port}/{MONITOR_DATABASE}");
     uri.push_str(&Ssl::of_config(config).query('?'));
     uri
+}
+
+/// A monitor on this machine is best asked through its Unix socket: no name, route, certificate
+/// or firewall is in the way.
+fn own_socket(local: &Local) -> Option<Conninfo> {
+    if local.config.role() != Role::Monitor {
+        return None;
+    }
+    let folder = services::socket_directory(&local.config, &local.paths)?;
+    let port = local.config.port().unwrap_or(DEFAULT_PORT);
+    let there = services::monitor_socket(&folder, port).exists();
+    there.then(|| {
+        let folder = folder.display().to_string();
+        Conninfo::single(folder, port, MONITOR_USER, MONITOR_DATABASE)
+    })
 }
 
 /// Postgres' port when none is configured.
@@ -218,10 +234,11 @@ impl Target {
     /// Exit code 2 when it is disabled or its connection string is wrong.
     pub(crate) fn of_local(local: Local, formation: Option<String>) -> Result<Self, Failure> {
         let uri = local.monitor_uri()?;
-        let conninfo = Conninfo::parse(&uri).map_err(|error| {
+        let given = Conninfo::parse(&uri).map_err(|error| {
             Failure::bad_config("pg_autoctl.monitor in the configuration cannot be used")
                 .because(&error)
         })?;
+        let conninfo = own_socket(&local).unwrap_or(given);
         let ssl = Ssl::of_config(&local.config);
         Ok(Self {
             uri,

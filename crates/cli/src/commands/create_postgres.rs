@@ -25,6 +25,10 @@ pub(crate) fn run(context: &Context<'_>, parsed: &Parsed) -> Result<(), Failure>
     refuse_root()?;
     let mut config = existing(&paths, Role::Keeper)?;
     let claim = service::claim(&paths, Role::Keeper, ExitCode::BadState)?;
+    if !paths.state.exists() {
+        check_directory(&paths)?;
+        check_port(parsed, &wishes, &config, &paths)?;
+    }
     wishes.ssl.warn();
     wishes.store(parsed, &mut config, &paths)?;
     config.write(&paths.config).map_err(|error| {
@@ -41,6 +45,58 @@ pub(crate) fn run(context: &Context<'_>, parsed: &Parsed) -> Result<(), Failure>
     let outcome = service::keeper(config, &paths, until);
     drop(claim);
     outcome
+}
+
+/// A new node takes an empty directory, or one of Postgres: anything else is somebody's.
+fn check_directory(paths: &Paths) -> Result<(), Failure> {
+    let pgdata = &paths.pgdata;
+    let Ok(entries) = std::fs::read_dir(pgdata) else {
+        return Ok(());
+    };
+    let names = entries.flatten().map(|entry| entry.file_name());
+    // A mount point has a lost+found of its own.
+    let found = names.filter(|name| name != "lost+found").min();
+    match found {
+        Some(found) if !pgdata.join("PG_VERSION").exists() => Err(Failure::fatal(
+            ExitCode::PgCtl,
+            format!(
+                "\"{}\" is not empty and not a data directory of Postgres: it contains \"{}\"",
+                pgdata.display(),
+                found.display()
+            ),
+        )
+        .hint("use an empty or absent directory with --pgdata; nothing was changed")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// A port that somebody else listens on would only be noticed after the base backup.
+fn check_port(
+    parsed: &Parsed,
+    wishes: &Wishes,
+    config: &Config,
+    paths: &Paths,
+) -> Result<(), Failure> {
+    if paths.pgdata.join("postmaster.pid").exists() {
+        return Ok(());
+    }
+    let port = wishes.port.or(config.port()).unwrap_or(DEFAULT_PORT);
+    let listen = parsed
+        .value("listen")
+        .or(config.text("postgresql", "listen_addresses"));
+    let address = match listen {
+        Some("*") | None => "0.0.0.0",
+        Some(list) => list.split(',').next().unwrap_or(list).trim(),
+    };
+    match std::net::TcpListener::bind((address, port)) {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Failure::fatal(
+            ExitCode::PgCtl,
+            format!("port {port} is in use by another program"),
+        )
+        .hint("choose another one with --pgport; nothing was changed")),
+        // Other troubles are Postgres' to tell, with its own words.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// The options, checked.
