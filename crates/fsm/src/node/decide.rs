@@ -80,9 +80,9 @@ fn goes_on(view: &NodeView, work: Work) -> bool {
     match work {
         Work::Initdb { .. } => view.observation.directory == Directory::Absent && may_create(view),
         Work::Rewind { copy } => {
-            whole && memory.fresh == copy && !memory.rewind_over && goal_follows(view)
+            whole && memory.fresh == copy && !memory.has_rewound(view.journal) && goal_follows(view)
         }
-        Work::Replace { copy } => memory.staged == Some(copy) && goal_follows(view),
+        Work::Replace { copy } => memory.staged(view.journal) == Some(copy) && goal_follows(view),
         Work::Promote { .. } => false,
     }
 }

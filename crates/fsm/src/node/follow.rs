@@ -178,7 +178,7 @@ fn ladder(view: &NodeView, order: &Follow, contents: &Contents, why: &str) -> Pl
             .history
             .as_ref()
             .is_some_and(|own| own.parents != history.parents);
-    if view.memory.rewind_over || same_number {
+    if view.memory.has_rewound(view.journal) || same_number {
         return base_backup(view, order);
     }
     Plan::act(Step::Journal(Entry::Begin {
@@ -195,7 +195,7 @@ fn base_backup(view: &NodeView, order: &Follow) -> Plan {
             order.upstream.name
         ));
     }
-    if let Some(copy) = view.memory.staged {
+    if let Some(copy) = view.memory.staged(view.journal) {
         return match view.journal.work {
             Some(Work::Replace { copy }) => Plan::act(Step::SwapIn { copy }),
             Some(Work::Initdb { .. } | Work::Rewind { .. } | Work::Promote { .. }) | None => {

@@ -6,7 +6,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use pgaf_protocol::{Confirmed, CopyId, Lsn, NodeId, Peer, Position, Stamp, Time};
+use pgaf_protocol::{
+    Confirmed, CopyId, Lsn, NodeId, Order, Peer, Position, Stamp, Time, TimelineId,
+};
 use serde::{Deserialize, Serialize};
 
 use super::step::{Conf, Names, Outcome, Replication, Step};
@@ -68,10 +70,12 @@ pub struct Memory {
     pub failed_starts: u32,
     /// Failed starts that were counted, of all that were ever observed.
     pub starts_counted: u32,
-    /// `pg_rewind` has run for this goal: if the copy still cannot follow, only a base backup helps.
+    /// `pg_rewind` has run for this branch: if the copy still cannot follow, only a base backup helps.
     pub rewind_over: bool,
     /// A whole base backup waits in the second directory.
     pub staged: Option<CopyId>,
+    /// Whose branch those two are of: upstream and timeline.
+    pub branch: Option<(NodeId, TimelineId)>,
     /// A number nobody has, for the next copy. The shell draws a new one once it is used.
     pub fresh: CopyId,
     /// The step that failed last, or was not done yet.
@@ -113,6 +117,20 @@ pub struct Pause {
     pub failed: bool,
 }
 
+/// The branch that the goal asks to follow.
+fn followed(journal: &Journal) -> Option<(NodeId, TimelineId)> {
+    match &journal.goal.as_ref()?.order {
+        Order::Follow(follow) => Some((follow.upstream.node, follow.history.as_ref()?.timeline)),
+        Order::Wait
+        | Order::Lead(_)
+        | Order::Promise { .. }
+        | Order::Reach(_)
+        | Order::Promote(_)
+        | Order::Stop
+        | Order::Drop => None,
+    }
+}
+
 impl Memory {
     /// A keeper that has just started.
     #[must_use]
@@ -140,6 +158,7 @@ impl Memory {
             starts_counted: 0,
             rewind_over: false,
             staged: None,
+            branch: None,
             fresh,
             pause: None,
         }
@@ -151,6 +170,27 @@ impl Memory {
         if changed {
             self.goal_since = now;
             self.pause = None;
+        }
+    }
+
+    /// Whether `pg_rewind` has run for the branch that is followed now.
+    #[must_use]
+    pub fn has_rewound(&self, journal: &Journal) -> bool {
+        self.rewind_over && self.branch == followed(journal)
+    }
+
+    /// The base backup that waits in the second directory, if it is of the branch that is followed
+    /// now. A new goal that means the same branch does not throw it away.
+    #[must_use]
+    pub fn staged(&self, journal: &Journal) -> Option<CopyId> {
+        self.staged.filter(|_| self.branch == followed(journal))
+    }
+
+    /// Notes the branch that a rung of the ladder was taken for; what was done for another is void.
+    fn on_branch(&mut self, journal: &Journal) {
+        let branch = followed(journal);
+        if self.branch != branch {
+            self.branch = branch;
             self.rewind_over = false;
             self.staged = None;
         }
@@ -349,7 +389,10 @@ impl Memory {
                 });
             }
             Step::Checkpoint { stamp } => self.checkpointed = Some(*stamp),
-            Step::BaseBackup { copy, .. } => self.staged = Some(*copy),
+            Step::BaseBackup { copy, .. } => {
+                self.on_branch(journal);
+                self.staged = Some(*copy);
+            }
             Step::SwapIn { .. } => self.staged = None,
             Step::AskPeers => {
                 if let Outcome::Peers { newer } = outcome {
@@ -357,6 +400,7 @@ impl Memory {
                 }
             }
             Step::Rewind { .. } => {
+                self.on_branch(journal);
                 self.rewind_over = true;
             }
             Step::Journal(_)

@@ -3,7 +3,7 @@
 use pgaf_protocol::{CopyRole, NodeState, Order, Postgres, StandbySeen, SyncConfig, Term, Time};
 
 use super::world::{OTHER, World, at, orders, peer, second, stamp};
-use crate::node::{Conf, Extras, Plan, Step, StopMode, decide, report};
+use crate::node::{Conf, Extras, Outcome, Plan, Step, StopMode, decide, report};
 
 fn order(state: NodeState, nth: usize) -> Order {
     orders()
@@ -274,4 +274,34 @@ fn a_clean_former_primary_follows_before_the_new_one_has_a_history() {
     world.steps.clear();
     assert!(world.settle().reached);
     assert_eq!(world.words(), ["journal"], "nothing but the journal");
+}
+
+#[test]
+fn a_new_goal_for_the_same_branch_throws_no_base_backup_away() {
+    let mut world = World::with_copy(CopyRole::Primary { term: Term(1) }, false);
+    let follow = |timeline: u32| {
+        let mut history = second(100);
+        history.timeline = pgaf_protocol::TimelineId(timeline);
+        Order::Follow(pgaf_protocol::Follow {
+            upstream: peer(),
+            history: Some(history),
+            may_replace: true,
+        })
+    };
+    let copy = pgaf_protocol::CopyId(77);
+    world.obey(stamp(2, 3), NodeState::Demoted, follow(2), true);
+    world.memory.finished(
+        &Step::BaseBackup {
+            upstream: peer(),
+            copy,
+        },
+        &Outcome::Done,
+        &world.journal,
+        None,
+        Time(5),
+    );
+    world.obey(stamp(2, 4), NodeState::Catchingup, follow(2), true);
+    assert_eq!(world.memory.staged(&world.journal), Some(copy));
+    world.obey(stamp(3, 5), NodeState::Catchingup, follow(3), true);
+    assert_eq!(world.memory.staged(&world.journal), None, "of a dead branch");
 }
