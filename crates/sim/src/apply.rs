@@ -302,7 +302,7 @@ impl World {
             let lsn = server.replayed.max(server.received.unwrap_or(0));
             return Next::Over(Outcome::Position {
                 position: Position {
-                    timeline: TimelineId(disk.control_timeline),
+                    timeline: TimelineId(disk.path.timeline_at(lsn)),
                     lsn: Lsn(lsn),
                 },
             });

@@ -24,8 +24,8 @@ pub(crate) struct Ledger {
     frontier: BTreeMap<BranchId, u64>,
     /// (when, host, when it was sent) of every acknowledgement.
     pub(crate) acknowledged: Vec<(u64, usize, u64)>,
-    /// The highest term that acknowledged, and its copy.
-    highest: Option<(Term, CopyId)>,
+    /// The highest term that acknowledged, its copy, and its host.
+    highest: Option<(Term, CopyId, usize)>,
     /// Copies whose acknowledgements an operator gave up.
     struck: BTreeSet<CopyId>,
 }
@@ -117,18 +117,24 @@ impl World {
             .as_ref()
             .map(|d| d.path.clone())
             .unwrap_or_default();
-        let older = self
-            .ledger
-            .highest
-            .filter(|(term, copy)| made.term < *term || (made.term == *term && made.copy != *copy));
-        if let Some((term, _)) = older {
-            return self.fail(format!(
-                "one-writer: n{} acknowledges in term {} after another one did in term {term}",
-                host + 1,
-                made.term
-            ));
+        let older = self.ledger.highest.filter(|(term, copy, _)| {
+            made.term < *term || (made.term == *term && made.copy != *copy)
+        });
+        if let Some((term, _, newest)) = older {
+            // A standby's reply that was long on its way may still end a wait: harmless when the new
+            // primary holds that commit.
+            let held = self.hosts[newest].pg.disk.as_ref();
+            if !held.is_some_and(|d| d.path.contains(branch, lsn)) {
+                self.fail(format!(
+                    "one-writer: n{} acknowledges in term {}, and n{}, which did in term {term}, lacks it",
+                    host + 1,
+                    made.term,
+                    newest + 1
+                ));
+            }
+            return;
         }
-        self.ledger.highest = Some((made.term, made.copy));
+        self.ledger.highest = Some((made.term, made.copy, host));
         if let Some((lost, at)) = self.ledger.missing(&path) {
             return self.fail(format!(
                 "nothing-lost: n{} acknowledges, and lacks b{} up to {at:x}, which was acknowledged; it has {}",
@@ -149,6 +155,15 @@ impl World {
         if disk.copy.is_some_and(|c| self.ledger.struck.contains(&c)) {
             return;
         }
+        // A late opening of an older term, under names that are revoked, acknowledges nothing.
+        let term = self.branches.last().map(|b| b.term);
+        if self
+            .ledger
+            .highest
+            .is_some_and(|(highest, _, _)| term < Some(highest))
+        {
+            return;
+        }
         if let Some((lost, at)) = self.ledger.missing(&disk.path) {
             let text = disk.path.text();
             self.fail(format!(
@@ -160,7 +175,7 @@ impl World {
     }
 
     /// A copy that promised takes no WAL of an older term.
-    pub(crate) fn check_promise(&mut self, host: usize, branches: &[BranchId]) {
+    pub(crate) fn check_promise(&mut self, host: usize, source: usize, branches: &[BranchId]) {
         let Some(disk) = &self.hosts[host].pg.disk else {
             return;
         };
@@ -168,6 +183,11 @@ impl World {
         let Some((term, position)) = self.promises.get(&copy).copied() else {
             return;
         };
+        // What comes from a copy that has promised as well, or leads that term, is no new WAL.
+        let journal = &self.hosts[source].journal;
+        if journal.promise >= Some(term) || journal.opened() >= Some(term) {
+            return;
+        }
         let broken = branches
             .iter()
             .map(|b| self.branches[b.0].term)

@@ -23,6 +23,7 @@ mod ledger;
 mod monitor;
 mod net;
 mod pg;
+mod play;
 mod rng;
 pub mod script;
 mod seed;
@@ -30,4 +31,5 @@ mod wal;
 mod world;
 
 pub use coverage::Coverage;
+pub use play::{Played, play};
 pub use seed::{SeedRun, run_seed};

@@ -328,6 +328,10 @@ impl World {
         self.hosts[host].hung.clear();
     }
 
+    pub(crate) fn kill_host_processes(&mut self, host: usize) {
+        self.kill_host(host, false);
+    }
+
     pub(crate) fn start_host(&mut self, host: usize) {
         self.hosts[host].up = true;
         self.start_keeper(host);

@@ -4,7 +4,7 @@
 //! [`sync`] makes commits wait, [`stream`] replicates. Facts marked [run] in `safety.md` are modelled:
 //! names take effect in the checkpointer and in each walsender on their own time; a receiver reports
 //! its replay position as flushed when it connects; after a restart what was received is not known; the
-//! timeline that a standby without a receiver shows may be an old one. Kinder than the real one: WAL is
+//! control file names an old timeline until the next checkpoint. Kinder than the real one: WAL is
 //! never recycled, disks are never full.
 
 pub(crate) mod serve;
@@ -296,14 +296,11 @@ impl Pg {
         })
     }
 
-    /// The timeline that a session is told.
+    /// The timeline that a session is told: of what is received, or of what was.
     fn shown_timeline(disk: &Disk, server: &Server) -> u32 {
-        if !server.recovery {
-            return disk.path.timeline();
-        }
         match &server.receiver {
-            Some(receiver) => receiver.timeline,
-            None => disk.control_timeline,
+            Some(receiver) if server.recovery => receiver.timeline,
+            Some(_) | None => disk.path.timeline(),
         }
     }
 

@@ -231,6 +231,16 @@ impl World {
         if disk.path.timeline() != timeline && disk.history(timeline).is_none() {
             return self.hang_up(host, upstream, conn);
         }
+        // Streaming begins on the timeline that the point where it begins belongs to.
+        let end = disk.path.end();
+        let fork = disk.history(timeline).and_then(|h| {
+            h.end_of(pgaf_protocol::TimelineId(disk.path.timeline()))
+                .flatten()
+        });
+        let timeline = match fork {
+            Some(at) if end < at.0 => disk.path.timeline(),
+            Some(_) | None => timeline,
+        };
         server.receiver = Some(Receiver {
             conn,
             host: upstream,
@@ -287,9 +297,13 @@ impl World {
             return;
         };
         receiver.last_message = now;
+        let source = receiver.host;
         let before = disk.path.end();
         let same = disk.path.receive(sent);
         let end = disk.path.end();
+        if end > before {
+            receiver.timeline = disk.path.timeline();
+        }
         let fresh: Vec<_> = disk.path.branches_after(before).collect();
         if !same {
             let (mine, theirs) = (disk.path.text(), sent.text());
@@ -299,7 +313,7 @@ impl World {
             ));
         }
         if end > before {
-            self.check_promise(host, &fresh);
+            self.check_promise(host, source, &fresh);
             let flush = self.rng.between(1, 3);
             self.pg_event(host, flush, PgEvent::StandbyFlush { upto: end });
         }
