@@ -199,16 +199,10 @@ impl Defaults {
     /// Looks at this host. What cannot be found out is taken as small.
     #[must_use]
     pub fn of_host(pgdata: &Path, major: u32, stat_statements: bool, ssl: bool) -> Self {
-        let memory_kb = std::fs::read_to_string("/proc/meminfo")
-            .ok()
-            .and_then(|text| {
-                let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
-                line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
-            });
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let disk = rustix::fs::statvfs(pgdata).map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize));
         Self {
-            memory_bytes: memory_kb.unwrap_or(1 << 20).saturating_mul(1024),
+            memory_bytes: memory(),
             cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
             disk_bytes: disk,
             stat_statements,
@@ -216,6 +210,28 @@ impl Defaults {
             major,
         }
     }
+}
+
+/// The host's memory, or what the control group that we run in may use of it. 1 GiB when unknown.
+fn memory() -> u64 {
+    let number = |path: &str| {
+        std::fs::read_to_string(path)
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
+    let host = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+            line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+        });
+    // Version 2, then version 1, of control groups, as a container sees its own.
+    let group = number("/sys/fs/cgroup/memory.max")
+        .or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    let host = host.map_or(1 << 30, |kb| kb.saturating_mul(1024));
+    group.map_or(host, |limit| limit.min(host))
 }
 
 /// Why a configuration file is not as it should be.
@@ -258,9 +274,13 @@ pub fn install(pgdata: &Path, defaults: &Defaults, enforced: &Enforced) -> Resul
     if old.exists() {
         changed |= write_if_changed(&old, render::HEADER)?;
     }
-    let text = read(&main)?;
+    let text = latin1(&read_bytes(&main)?);
     if let Some(edited) = edit::with_includes(&text) {
-        durable::write_file(&main, edited.as_bytes(), mode(&main))?;
+        let bytes: Vec<u8> = edited
+            .chars()
+            .filter_map(|c| u8::try_from(c).ok())
+            .collect();
+        durable::write_file(&main, &bytes, mode(&main))?;
         changed = true;
     }
     Ok(changed)
@@ -307,12 +327,21 @@ fn main_file(pgdata: &Path) -> Result<PathBuf, ConfError> {
         .map_err(|source| ConfError::Read { path: main, source })
 }
 
-/// Bytes that are not UTF-8 would be changed by the edit: such a file is refused.
-fn read(path: &Path) -> Result<String, ConfError> {
-    std::fs::read_to_string(path).map_err(|source| ConfError::Read {
+fn read_bytes(path: &Path) -> Result<Vec<u8>, ConfError> {
+    std::fs::read(path).map_err(|source| ConfError::Read {
         path: path.to_owned(),
         source,
     })
+}
+
+/// For reading: a comment may be in any encoding.
+fn read(path: &Path) -> Result<String, ConfError> {
+    Ok(String::from_utf8_lossy(&read_bytes(path)?).into_owned())
+}
+
+/// For editing: each byte is a character, so that every byte survives.
+fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| char::from(*b)).collect()
 }
 
 fn mode(path: &Path) -> u32 {

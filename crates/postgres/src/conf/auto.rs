@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{ConfError, OWNED, durable, mode, read, scan};
+use super::{ConfError, OWNED, durable, latin1, mode, read, read_bytes, scan};
 
 /// An entry of `postgresql.auto.conf` (`ALTER SYSTEM`) for a setting that we own.
 #[derive(Clone, PartialEq, Eq)]
@@ -50,12 +50,13 @@ pub fn remove_auto_entries(pgdata: &Path) -> Result<Vec<AutoEntry>, ConfError> {
     let removed = auto_entries(pgdata)?;
     if !removed.is_empty() {
         let path = pgdata.join("postgresql.auto.conf");
-        let text = read(&path)?;
+        let text = latin1(&read_bytes(&path)?);
         let kept: String = text
             .split_inclusive('\n')
             .filter(|line| owned(line).is_none())
             .collect();
-        durable::write_file(&path, kept.as_bytes(), mode(&path))?;
+        let bytes: Vec<u8> = kept.chars().filter_map(|c| u8::try_from(c).ok()).collect();
+        durable::write_file(&path, &bytes, mode(&path))?;
     }
     Ok(removed)
 }

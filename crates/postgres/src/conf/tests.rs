@@ -226,3 +226,16 @@ fn the_standby_signal_comes_and_goes() {
     assert!(set_standby_signal(dir.path(), false).unwrap());
     assert!(!dir.path().join("standby.signal").exists());
 }
+
+#[test]
+fn a_comment_in_another_encoding_survives_the_edit() {
+    let dir = folder("");
+    let path = dir.path().join("postgresql.conf");
+    std::fs::write(&path, b"# caf\xe9 \xff\na = 1\n").unwrap();
+    install(dir.path(), &defaults(), &enforced()).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(
+        bytes.windows(13).any(|w| w == b"# caf\xe9 \xff\na ="),
+        "{bytes:?}"
+    );
+}

@@ -138,7 +138,8 @@ pub(super) fn lsn(value: PgLsn) -> Lsn {
 impl Server {
     /// Looks at everything the keeper reports, in one prepared query (cheap: for each heartbeat).
     ///
-    /// Measured on Postgres 15, one standby: see `docs/verification.md`.
+    /// Measured on Postgres 15 with one standby, debug build: 50 to 90 µs of CPU in the backend and
+    /// 30 to 40 µs here, so 0.03 % of a core at two looks a second.
     ///
     /// # Errors
     /// [`ServerError`].

@@ -28,6 +28,9 @@ impl Server {
     /// Promotes, and waits until the server accepts writes. A server that is promoted already
     /// answers at once. Sessions that hold replay up are ended: `pg_promote` would wait for them.
     ///
+    /// Measured on Postgres 15: 38 to 113 ms, nearly all of it between "selected new timeline" and
+    /// "archive recovery complete" in the server's log: it copies and syncs the last WAL segment.
+    ///
     /// `pg_promote`'s own waiting looks every 100 ms; this looks every 1 to 10 ms.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use pgaf_postgres::client::{ConnectError, Options, QueryError, connect};
 use pgaf_postgres::conf::{Enforced, SslFiles, install};
 use pgaf_postgres::conninfo::{Conninfo, SslMode, TargetSessionAttrs};
+use pgaf_postgres::hba::{self, Access, Rule};
 use pgaf_postgres::probe::{self, Probe};
 
 use crate::cluster::{Cluster, LIMIT, free_port};
@@ -284,4 +285,47 @@ fn defaults() -> pgaf_postgres::conf::Defaults {
         ssl: false,
         major: 15,
     }
+}
+
+#[tokio::test]
+async fn a_closed_server_admits_replication_the_monitor_and_the_keeper_alone() {
+    let Some(primary) = Cluster::primary().await else {
+        return;
+    };
+    primary
+        .client()
+        .await
+        .batch("CREATE ROLE app LOGIN", LIMIT)
+        .await
+        .unwrap();
+    let rules: Vec<Rule> = [Rule::monitor(false, "127.0.0.1")]
+        .into_iter()
+        .chain(Rule::peer(false, "127.0.0.1", "postgres", "trust"))
+        .collect();
+    let login = async |user: &str| {
+        let c = Conninfo::single("127.0.0.1", primary.port, user, "postgres");
+        connect(&c, &options()).await
+    };
+    let set = async |access| {
+        hba::apply(&primary.pgdata, &rules, access, "postgres").unwrap();
+        primary.server.reload(LIMIT).await.unwrap();
+    };
+    set(Access::Open).await;
+    login("app").await.unwrap();
+    set(Access::Closed).await;
+    let refused = login("app").await.unwrap_err();
+    assert!(matches!(refused, ConnectError::Auth { .. }), "{refused}");
+    for user in [hba::MONITOR_ROLE, hba::REPLICATION_ROLE] {
+        login(user).await.unwrap();
+    }
+    primary
+        .client()
+        .await
+        .simple("SELECT 1", LIMIT)
+        .await
+        .unwrap();
+    let standby = Cluster::standby_of(&primary, 2).await;
+    drop(standby);
+    set(Access::Open).await;
+    login("app").await.unwrap();
 }
