@@ -124,6 +124,10 @@ fn poll_read(
     let mut buffer = ReadBuf::new(&mut chunk);
     match stream.poll_read(context, &mut buffer) {
         Poll::Pending => Poll::Pending,
+        // TLS says so when the connection ends without its own goodbye, as that of a killed process.
+        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Poll::Ready(Err(End::Eof))
+        }
         Poll::Ready(Err(_)) => Poll::Ready(Err(End::Reset)),
         Poll::Ready(Ok(())) if buffer.filled().is_empty() => Poll::Ready(Err(End::Eof)),
         Poll::Ready(Ok(())) => {

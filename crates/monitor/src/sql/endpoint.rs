@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Duration, sleep, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,6 +26,8 @@ const SERVER_VERSION: &str = concat!("15.0 (pgaf ", env!("CARGO_PKG_VERSION"), "
 const REFUSALS: usize = 64;
 /// Time to tell a client that there is no room. Chosen.
 const REFUSAL_TIME: Duration = Duration::from_secs(2);
+/// One warning about too many connections in this time: strangers must not fill the log. Chosen.
+const COMPLAINT_SECONDS: u64 = 10;
 /// Pause after a failed accept (no descriptors left, as a rule). Chosen.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -74,6 +76,9 @@ struct Endpoint {
     connections: Arc<Semaphore>,
     unauthenticated: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
+    started: Instant,
+    /// Seconds after the start, and some, of the last warning about too many connections.
+    complained: AtomicU64,
     tasks: TaskTracker,
 }
 
@@ -106,6 +111,8 @@ pub async fn serve(
         connections: Arc::new(Semaphore::new(limits.connections)),
         unauthenticated: Arc::new(Semaphore::new(limits.unauthenticated_connections)),
         refusals: Arc::new(Semaphore::new(REFUSALS)),
+        started: Instant::now(),
+        complained: AtomicU64::new(0),
         tasks: TaskTracker::new(),
     });
     let accepting = TaskTracker::new();
@@ -179,11 +186,23 @@ impl Endpoint {
                     .spawn(endpoint.connection(stream, peer, all, early));
             }
             Err(_) => {
-                tracing::warn!(%peer, "too many connections");
+                if self.may_complain() {
+                    tracing::warn!(%peer, "too many connections");
+                }
                 if let Ok(slot) = Arc::clone(&self.refusals).try_acquire_owned() {
                     self.tasks.spawn(endpoint.refuse(stream, slot));
                 }
             }
+        }
+    }
+
+    /// Whether the last complaint is long enough ago.
+    fn may_complain(&self) -> bool {
+        let now = self.started.elapsed().as_secs() + COMPLAINT_SECONDS;
+        let last = self.complained.load(Ordering::Relaxed);
+        now - last.min(now) >= COMPLAINT_SECONDS && {
+            self.complained.store(now, Ordering::Relaxed);
+            true
         }
     }
 

@@ -25,6 +25,10 @@ const MAX_TOKENS: usize = 4000;
 /// Nesting that the parser follows.
 const MAX_RECURSION: usize = 50;
 
+/// What SHOW ALL means.
+const SHOW_ALL: &str = "SELECT name, setting, short_desc AS description \
+                        FROM pg_catalog.pg_settings ORDER BY name";
+
 /// A password in a statement. It cannot be printed.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Password(pub(super) String);
@@ -150,6 +154,13 @@ fn one(
     declared: &[PgType],
 ) -> Result<Parsed, SqlError> {
     let plain: Vec<&Token> = tokens.iter().map(|token| &token.token).collect();
+    if let [show, all] = plain[..]
+        && keyword(show) == Some(Keyword::SHOW)
+        && keyword(all) == Some(Keyword::ALL)
+    {
+        let mut shown = parse(SHOW_ALL, &[])?;
+        return Ok(shown.pop().unwrap_or_else(|| Statement::Empty.into()));
+    }
     if let Some(statement) = by_tokens(&plain)? {
         return Ok(statement.into());
     }

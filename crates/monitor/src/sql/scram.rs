@@ -71,9 +71,10 @@ pub(super) async fn exchange(
         return Err(SqlError::new(codes::PROTOCOL_VIOLATION, message).into());
     }
     let Some(verifier) = verifier else {
-        tracing::warn!(
-            "no password is set: use `ALTER USER {ROLE} PASSWORD '...'` on the monitor's host"
-        );
+        static TOLD: std::sync::Once = std::sync::Once::new();
+        TOLD.call_once(|| {
+            tracing::warn!("clients are refused: no password is set for `{ROLE}`");
+        });
         return Err(wrong_password());
     };
     let (challenge, waiting) = server

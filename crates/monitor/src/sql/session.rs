@@ -259,18 +259,22 @@ impl Session {
         };
         self.in_batch = true;
         if let Err(error) = result {
-            self.fail(&error);
+            self.fail(error)?;
             self.skipping = true;
         }
         Ok(())
     }
 
-    /// Reports an error; an open transaction is aborted by it.
-    pub(super) fn fail(&mut self, error: &SqlError) {
-        wire::put_error(&mut self.connection.output, error);
+    /// Reports an error; an open transaction is aborted by it, and the session by a fatal one.
+    fn fail(&mut self, error: SqlError) -> Result<(), Ending> {
+        if error.fatal {
+            return Err(error.into());
+        }
+        wire::put_error(&mut self.connection.output, &error);
         if self.transaction == TransactionState::Open {
             self.transaction = TransactionState::Failed;
         }
+        Ok(())
     }
 
     async fn sync(&mut self) -> Result<(), Ending> {
@@ -302,7 +306,7 @@ impl Session {
         self.prepared.remove("");
         self.portals.remove("");
         match parse::parse(text, &[]) {
-            Err(error) => self.fail(&error),
+            Err(error) => self.fail(error)?,
             Ok(statements) if statements.is_empty() => {
                 wire::put_empty(&mut self.connection.output, b'I');
             }
@@ -321,12 +325,12 @@ impl Session {
     async fn simple_statement(&mut self, parsed: parse::Parsed) -> Result<bool, Ending> {
         if !parsed.params.types.is_empty() {
             let error = SqlError::new(codes::UNDEFINED_PARAMETER, "there is no parameter $1");
-            self.fail(&error);
+            self.fail(error)?;
             return Ok(false);
         }
         match self.run_statement(&parsed, &[]).await? {
             Err(error) => {
-                self.fail(&error);
+                self.fail(error)?;
                 Ok(false)
             }
             Ok(outcome) => {

@@ -665,6 +665,15 @@ async fn errors_and_notices_of_the_backend_reach_the_client() {
         .psql("select pgautofailover.set_node_candidate_priority('default', 'n', 0)")
         .await;
     assert_eq!(printed.out, "t\n");
+    let fatal = server
+        .psql("select pgautofailover.perform_failover('fatal'); select 1")
+        .await;
+    assert!(
+        fatal.err.contains("FATAL:  the monitor gives up"),
+        "{}",
+        fatal.err
+    );
+    assert_eq!(fatal.out, "");
     assert!(
         printed
             .err

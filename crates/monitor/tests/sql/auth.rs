@@ -4,6 +4,8 @@ use std::sync::{Arc, PoisonError};
 
 use pgaf_monitor::sql::{AuthMethod, EndpointConfig, ScramVerifier, TlsConfig};
 
+use tokio::io::AsyncWriteExt;
+
 use super::support::{config, start, start_with};
 
 fn tls() -> TlsConfig {
@@ -237,4 +239,31 @@ async fn the_unix_socket_needs_no_tls() {
     );
     let printed = server.psql_with(&uri, &["-Atc", "select 1"], &[]).await;
     assert_eq!(printed.out, "1\n", "{}", printed.err);
+}
+
+#[tokio::test]
+async fn a_killed_tls_client_ended_without_goodbye() {
+    let server = start_with(EndpointConfig {
+        tls: Some(tls()),
+        ..config()
+    })
+    .await;
+    let uri = server.uri("sslmode=require&application_name=killed");
+    let mut child = tokio::process::Command::new("psql")
+        .args(["-X", "-d", &uri])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    // It must have read everything: what it leaves unread makes its kernel send a reset.
+    let mut input = child.stdin.take().unwrap();
+    input
+        .write_all(b"listen state;\nselect pg_backend_pid();\n")
+        .await
+        .unwrap();
+    server.fake.wait_for("subscribe state=true").await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    child.kill().await.unwrap();
+    server.fake.wait_for("closed Eof killed").await;
 }

@@ -242,6 +242,11 @@ async fn several_statements_in_one_text_run_until_the_first_error() {
             .await,
         "BEGIN\n1\nCOMMIT\n150000"
     );
+    let all = server.one("show all").await;
+    assert!(
+        all.contains("pgautofailover.heartbeat_interval|500|"),
+        "{all}"
+    );
     assert_eq!(
         server.one("show pgautofailover.heartbeat_interval").await,
         "500"

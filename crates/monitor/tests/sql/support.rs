@@ -163,6 +163,9 @@ fn answer(session: &SessionInfo, call: &Call) -> Result<Reply, SqlError> {
                 .with_detail("Nobody is eligible.")
                 .with_hint("Add a standby."));
         }
+        Call::PerformFailover { formation, .. } if formation == "fatal" => {
+            return Err(SqlError::fatal("57P01", "the monitor gives up"));
+        }
         Call::PerformFailover { .. } | Call::DropFormation { .. } => ReplyValue::Void,
         Call::CreateFormation {
             formation,
