@@ -66,6 +66,8 @@ pub(crate) struct Keeper<'a, I: Instance> {
     looking: Option<Looking<'a>>,
     /// A look is needed before the next decision.
     stale: bool,
+    /// Postgres and PGDATA were looked at: before that nothing is said and nothing is decided.
+    has_looked: bool,
     /// The session's task lives.
     connected: bool,
     /// The journal could not be written; not again before then.
@@ -104,6 +106,7 @@ impl<'a, I: Instance> Keeper<'a, I> {
             running: None,
             looking: None,
             stale: true,
+            has_looked: false,
             connected: true,
             journal_pause: None,
             jumps: JumpWatch::new(),
@@ -166,7 +169,7 @@ impl<'a, I: Instance> Keeper<'a, I> {
             () = self.ends.wake.notified() => self.look_anew(),
             outcome = poll(&mut self.running) => self.finished(outcome),
             observation = poll_look(&mut self.looking) => self.saw(observation),
-            Some(look) = self.ends.looks.recv() => {
+            Some(look) = self.ends.looks.recv(), if self.has_looked => {
                 self.extras.look = Some(look);
                 self.publish();
             }
@@ -200,6 +203,7 @@ impl<'a, I: Instance> Keeper<'a, I> {
     fn saw(&mut self, observation: Observation) {
         self.looking = None;
         self.stale = false;
+        self.has_looked = true;
         self.looked = clock::now();
         if self.jumps.jumped() {
             tracing::warn!("the clock has jumped: the lease is over");
@@ -304,6 +308,9 @@ impl<'a, I: Instance> Keeper<'a, I> {
     /// Decides, reports, and begins the next step. With `goal_changed`, a step under way may be
     /// dropped for another one.
     fn advance(&mut self, goal_changed: bool) {
+        if !self.has_looked {
+            return;
+        }
         loop {
             self.plan = decide(&self.view());
             self.log_plan();

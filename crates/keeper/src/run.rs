@@ -28,8 +28,8 @@ const HEARD_WITHIN: Duration = Duration::from_secs(2);
 pub async fn run(
     config: KeeperConfig,
     until: Until,
-    mut shutdown: watch::Receiver<Shutdown>,
-    mut reload: mpsc::Receiver<KeeperConfig>,
+    shutdown: watch::Receiver<Shutdown>,
+    reload: mpsc::Receiver<KeeperConfig>,
 ) -> Result<Ended, KeeperError> {
     let file = JournalFile::at(&config.journal);
     let journal = match file.load()? {
@@ -83,45 +83,8 @@ pub async fn run(
         looks,
         wishes,
     };
-    let mut keeper = Keeper::new(&local, file, journal, ends);
-    let work = async {
-        loop {
-            let stop = tokio::select! {
-                turn = keeper.turn() => {
-                    if turn == Turn::Dropped {
-                        return Ok(Ended::Dropped);
-                    }
-                    if until == Until::Initialized && initialized(&keeper) {
-                        keeper.leave(StopMode::Fast).await;
-                        return Ok(Ended::Initialized);
-                    }
-                    continue;
-                }
-                stop = stopped(&mut shutdown) => stop,
-                Some(next) = reload.recv() => {
-                    tracing::info!("takes over the changed configuration");
-                    if let (Some(sender), Some(target)) = (&monitor, &next.monitor) {
-                        sender.send_if_modified(|now| {
-                            let changed = now != target;
-                            now.clone_from(target);
-                            changed
-                        });
-                    }
-                    local.reconfigure(Arc::new(next));
-                    keeper.configured();
-                    continue;
-                }
-            };
-            tracing::info!("stops, with its Postgres");
-            let mode = if stop == Shutdown::Immediate {
-                StopMode::Immediate
-            } else {
-                StopMode::Fast
-            };
-            keeper.leave(mode).await;
-            return Ok(Ended::Stopped);
-        }
-    };
+    let keeper = Keeper::new(&local, file, journal, ends);
+    let work = serve(keeper, &local, until, shutdown, reload, monitor);
     let ended = tokio::select! {
         ended = work => ended,
         () = witness(&local, wanted, looks_in) => Ok(Ended::Stopped),
@@ -130,6 +93,47 @@ pub async fn run(
         task.abort();
     }
     ended
+}
+
+/// The loop, until it is told to stop or has nothing more to do.
+async fn serve(
+    mut keeper: Keeper<'_, Local>,
+    local: &Local,
+    until: Until,
+    mut shutdown: watch::Receiver<Shutdown>,
+    mut reload: mpsc::Receiver<KeeperConfig>,
+    monitor: Monitor,
+) -> Result<Ended, KeeperError> {
+    loop {
+        tokio::select! {
+            turn = keeper.turn() => {
+                if turn == Turn::Dropped {
+                    return Ok(Ended::Dropped);
+                }
+                if until == Until::Initialized && initialized(&keeper) {
+                    keeper.leave(StopMode::Fast).await;
+                    return Ok(Ended::Initialized);
+                }
+            }
+            stop = stopped(&mut shutdown) => {
+                tracing::info!("stops, with its Postgres");
+                keeper.leave(stop).await;
+                return Ok(Ended::Stopped);
+            }
+            Some(next) = reload.recv() => {
+                tracing::info!("takes over the changed configuration");
+                if let (Some(sender), Some(target)) = (&monitor, &next.monitor) {
+                    sender.send_if_modified(|now| {
+                        let changed = now != target;
+                        now.clone_from(target);
+                        changed
+                    });
+                }
+                local.reconfigure(Arc::new(next));
+                keeper.configured();
+            }
+        }
+    }
 }
 
 type Monitor = Option<watch::Sender<pgaf_postgres::conninfo::Conninfo>>;
@@ -153,12 +157,12 @@ fn connect(
     }
 }
 
-/// Waits for the order to stop.
-async fn stopped(shutdown: &mut watch::Receiver<Shutdown>) -> Shutdown {
-    match shutdown.wait_for(|s| *s != Shutdown::No).await {
-        Ok(stop) => *stop,
-        // Nobody is left who could say it.
-        Err(_) => Shutdown::Fast,
+/// Waits for the order to stop; answers how Postgres is stopped then.
+async fn stopped(shutdown: &mut watch::Receiver<Shutdown>) -> StopMode {
+    match shutdown.wait_for(|s| *s != Shutdown::No).await.as_deref() {
+        Ok(Shutdown::Immediate) => StopMode::Immediate,
+        // An error: nobody is left who could say it.
+        Ok(Shutdown::No | Shutdown::Fast) | Err(_) => StopMode::Fast,
     }
 }
 
@@ -190,7 +194,7 @@ async fn witness(local: &Local, mut wanted: mpsc::Receiver<LookWish>, looks: mps
             connected,
             heard: local.heard_within(HEARD_WITHIN).await == Some(peer.node),
         };
-        tracing::info!(node = %peer.node, connected, heard = look.heard, "looked at a peer");
+        tracing::debug!(node = %peer.node, connected, heard = look.heard, "looked at a peer");
         if looks.send(look).await.is_err() {
             return;
         }

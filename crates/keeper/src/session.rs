@@ -10,6 +10,7 @@ use pgaf_postgres::conninfo::Conninfo;
 use pgaf_protocol::{Answer, GOAL_CHANNEL, Incarnation, Report, Time};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tokio_postgres::Statement;
 
 use crate::clock;
 
@@ -63,6 +64,10 @@ pub(crate) async fn keep(
 ) {
     let mut pause = FIRST_PAUSE;
     let mut problem = Problem::default();
+    // Nothing is said before the loop has looked at its Postgres once.
+    if outgoing.wait_for(|out| out.number > 0).await.is_err() {
+        return;
+    }
     loop {
         let target = monitor.borrow_and_update().clone();
         let options = Options {
@@ -151,7 +156,7 @@ async fn converse(
         Err(error) => return closed(session, &error),
     };
     loop {
-        let (next, heartbeat, number) = {
+        let (text, heartbeat, number) = {
             let out = outgoing.borrow_and_update();
             (
                 serde_json::to_string(&out.report).unwrap_or_default(),
@@ -161,33 +166,10 @@ async fn converse(
         };
         let sent = clock::now();
         let due = Instant::now() + heartbeat;
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&next];
-        let asked = client.query_prepared(&report, &parameters, REPORT_LIMIT);
-        tokio::pin!(asked);
-        // A goal that is pushed while a report is under way does not wait for its answer.
-        let answered = loop {
-            tokio::select! {
-                rows = &mut asked => break rows,
-                push = pushes.recv() => match (push, session) {
-                    (Some(push), Some(session)) => {
-                        if forward_push(&push, session, incoming).await.is_err() {
-                            return Left::LoopGone;
-                        }
-                    }
-                    (Some(_), None) => {}
-                    (None, _) => break Err(QueryError::Closed),
-                },
-            }
-        };
-        let text = match answered.map(|rows| rows.first().map(|row| row.try_get::<_, String>(0))) {
-            Ok(Some(Ok(text))) => text,
-            Ok(Some(Err(error))) => return closed(session, &error),
-            Ok(None) => return closed(session, &QueryError::Protocol("no answer".into())),
-            Err(error) => return closed(session, &error),
-        };
-        let answer: Answer = match serde_json::from_str(&text) {
+        let request = (&client, &report, &text);
+        let answer = match ask(request, &mut pushes, session, incoming).await {
             Ok(answer) => answer,
-            Err(error) => return closed(session, &error),
+            Err(left) => return left,
         };
         problem.over();
         let session = *session.get_or_insert(answer.incarnation);
@@ -227,6 +209,41 @@ async fn converse(
             }
         }
     }
+}
+
+/// Sends one report and waits for its answer. A goal that is pushed meanwhile does not wait.
+async fn ask(
+    (client, statement, report): (&Client, &Statement, &String),
+    pushes: &mut mpsc::Receiver<tokio_postgres::Notification>,
+    session: Option<Incarnation>,
+    incoming: &mpsc::Sender<Incoming>,
+) -> Result<Answer, Left> {
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [report];
+    let asked = client.query_prepared(statement, &parameters, REPORT_LIMIT);
+    tokio::pin!(asked);
+    let answered = loop {
+        tokio::select! {
+            rows = &mut asked => break rows,
+            push = pushes.recv() => match (push, session) {
+                (Some(push), Some(session)) => {
+                    if forward_push(&push, session, incoming).await.is_err() {
+                        return Err(Left::LoopGone);
+                    }
+                }
+                (Some(_), None) => {}
+                (None, _) => break Err(QueryError::Closed),
+            },
+        }
+    };
+    let rows = answered.map_err(|error| closed(session, &error))?;
+    let Some(row) = rows.first() else {
+        return Err(Left::Closed {
+            answered: session.is_some(),
+            why: "an answer without a row".into(),
+        });
+    };
+    let text: String = row.try_get(0).map_err(|error| closed(session, &error))?;
+    serde_json::from_str(&text).map_err(|error| closed(session, &error))
 }
 
 fn closed(session: Option<Incarnation>, error: &(dyn std::error::Error + 'static)) -> Left {

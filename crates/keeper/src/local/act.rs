@@ -6,7 +6,7 @@ use pgaf_fsm::node::{Conf, Outcome, Replication, Step, StopMode};
 use pgaf_postgres::conf as files;
 use pgaf_postgres::hba;
 use pgaf_postgres::initdb::{InitdbOptions, initdb};
-use pgaf_postgres::postmaster::{self, Postmaster, StartOptions};
+use pgaf_postgres::postmaster::{self, Postmaster, StartError, StartOptions};
 use pgaf_postgres::wal::WalError;
 use pgaf_postgres::{certs, control, copy, history, wal};
 use pgaf_protocol::{CopyId, Position, TimelineId};
@@ -167,11 +167,26 @@ impl Local {
                 self.take(postmaster, false);
                 Outcome::Done
             }
+            Err(StartError::StillRunning { pids, .. }) => self.found_running(&pids).await,
             Err(error) => {
-                self.starts_failed.set(self.starts_failed.get() + 1);
                 self.forget();
                 failed(&error)
             }
+        }
+    }
+
+    /// A Postgres that an earlier keeper started in its last moment is seen only now: it is
+    /// adopted; what is no server any more is ended.
+    async fn found_running(&self, pids: &[i32]) -> Outcome {
+        tracing::warn!(?pids, "found processes of this cluster");
+        match Postmaster::adopt(&self.pgdata()).await {
+            Ok(Some(postmaster)) => self.take(postmaster, false),
+            Ok(None) => *self.process.borrow_mut() = Process::Gone { crashed: true },
+            Err(error) => return failed(&error),
+        }
+        self.forget();
+        Outcome::NotYet {
+            why: "processes of this cluster were still there".into(),
         }
     }
 

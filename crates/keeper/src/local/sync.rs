@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pgaf_fsm::node::{Conf, Outcome};
-use pgaf_postgres::server::{Confirmation, NotYet, ServerError};
+use pgaf_postgres::server::{Confirmation, HOLD_PREFIX, NotYet, ServerError};
 use pgaf_protocol::NodeId;
 
 use super::Local;
@@ -18,9 +18,6 @@ const EMPTY_LIMIT: Duration = Duration::from_secs(1);
 /// For a probe transaction to be seen waiting (27 to 46 ms in `safety.md` §2.1).
 const TURN_LIMIT: Duration = Duration::from_secs(5);
 
-/// Prefix of slots that only hold WAL; never a name that a standby uses.
-const HOLD_PREFIX: &str = "pgaf_hold_";
-
 impl Local {
     pub(super) async fn load_empty(&self, conf: &Conf) -> Outcome {
         let enforced = self.enforced(conf);
@@ -29,10 +26,13 @@ impl Local {
 
     pub(super) async fn turn_waiting_on(&self, conf: &Conf) -> Outcome {
         let enforced = self.enforced(conf);
-        match translate(self.server().turn_waiting_on(&enforced, TURN_LIMIT).await) {
-            Outcome::NotYet { why } if why != NO_COMMIT_WAITS => Outcome::Loaded { why },
-            other => other,
+        let outcome = translate(self.server().turn_waiting_on(&enforced, TURN_LIMIT).await);
+        if let Outcome::NotYet { why } = &outcome
+            && why != NO_COMMIT_WAITS
+        {
+            return Outcome::Loaded { why: why.clone() };
         }
+        outcome
     }
 
     pub(super) async fn confirm(&self, conf: &Conf) -> Outcome {

@@ -1,7 +1,9 @@
 //! Nodes of a test: each a real Postgres and a keeper's loop; the test is their monitor.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::Command;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use pgaf_protocol::{
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::failpoint::chaos;
 use crate::journal::JournalFile;
 use crate::keeper::{Ends, Keeper};
 use crate::local::Local;
@@ -25,7 +28,7 @@ use crate::session::{Incoming, Outgoing};
 use crate::{HbaLevel, KeeperConfig};
 
 const PG_CTL: &str = "/usr/lib/postgresql/15/bin/pg_ctl";
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a test on a fresh runtime, as an unprivileged user: Postgres refuses root.
 pub(super) fn run<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F) {
@@ -71,7 +74,7 @@ pub(super) struct Node {
     pub(super) config: KeeperConfig,
     peers: Vec<Peer>,
     running: Option<Loop>,
-    pub(super) last: Option<Goal>,
+    answer: Rc<RefCell<Option<Answer>>>,
     _dir: Rc<tempfile::TempDir>,
 }
 
@@ -137,7 +140,7 @@ impl Node {
             config,
             peers: Vec::new(),
             running: None,
-            last: None,
+            answer: Rc::default(),
             _dir: dir,
         }
     }
@@ -157,42 +160,51 @@ impl Node {
 
     /// Starts its keeper; what is on disk decides how it goes on.
     pub(super) async fn start(&mut self) {
-        let file = JournalFile::at(&self.config.journal);
-        let journal = file.load().unwrap().unwrap();
-        let installation = Installation::at(&self.config.pg_ctl).await.unwrap();
-        let wake = Arc::new(Notify::new());
-        let (published, journals) = watch::channel(Arc::new(journal.clone()));
-        let config = Arc::new(self.config.clone());
-        let local = Local::open(config, installation, journals, Arc::clone(&wake))
-            .await
-            .unwrap();
-        let (outgoing, reports) = watch::channel(Outgoing {
-            report: Report::default(),
-            number: 0,
-            heartbeat: Duration::from_millis(500),
-        });
-        let (answers, incoming) = mpsc::channel(64);
-        let (_looks, looks) = mpsc::channel(1);
-        let (wishes, _wanted) = mpsc::channel(1);
+        let (keeper, mut running) = self.prepare().await;
         let (leave, left) = oneshot::channel();
-        let ends = Ends {
-            incoming,
-            outgoing,
-            published,
-            wake,
-            looks,
-            wishes,
-        };
+        running.leave = Some(leave);
+        running.task = tokio::task::spawn_local(keeper(left));
+        self.running = Some(running);
+    }
+
+    /// As [`Self::start`], with a keeper that is killed once at each failpoint it meets, and that
+    /// is started again each time. Answers the places where that happened, at the end.
+    pub(super) async fn start_chaos(&mut self) -> Rc<RefCell<BTreeSet<String>>> {
+        let seen: Rc<RefCell<BTreeSet<String>>> = Rc::default();
+        let (answers, mut told) = mpsc::channel::<Incoming>(64);
+        let (reports_in, reports) = watch::channel(nothing_said());
+        let (leave, mut left) = oneshot::channel::<StopMode>();
+        let mut twin = self.twin();
+        let places = Rc::clone(&seen);
         let task = tokio::task::spawn_local(async move {
-            let mut keeper = Keeper::new(&local, file, journal, ends);
-            let mut left = left;
             loop {
-                tokio::select! {
-                    _ = keeper.turn() => {}
-                    mode = &mut left => {
-                        keeper.leave(mode.unwrap_or(StopMode::Fast)).await;
-                        return;
+                let (keeper, running) = twin.prepare().await;
+                let (stop, stopped) = oneshot::channel();
+                let killed = Rc::clone(&places);
+                let mut task = tokio::task::spawn_local(chaos::KILLED.scope(killed, async move {
+                    let keeper = std::panic::AssertUnwindSafe(keeper(stopped));
+                    let ended = futures::FutureExt::catch_unwind(keeper).await;
+                    ended.is_ok_and(|()| true)
+                }));
+                let mut stop = Some(stop);
+                let mut said = running.reports.clone();
+                twin.repeat(&running.answers).await;
+                let finished = loop {
+                    tokio::select! {
+                        done = &mut task => break done.unwrap_or(true),
+                        Some(message) = told.recv() => {
+                            let _dead = running.answers.send(message).await;
+                        }
+                        Ok(()) = said.changed() => {
+                            reports_in.send_replace(said.borrow_and_update().clone());
+                        }
+                        Ok(mode) = &mut left, if stop.is_some() => {
+                            let _dead = stop.take().unwrap().send(mode);
+                        }
                     }
+                };
+                if finished || stop.is_none() {
+                    return;
                 }
             }
         });
@@ -202,6 +214,78 @@ impl Node {
             leave: Some(leave),
             task,
         });
+        seen
+    }
+
+    /// The same node, without its loop.
+    fn twin(&self) -> Self {
+        Self {
+            id: self.id,
+            config: self.config.clone(),
+            peers: Vec::new(),
+            running: None,
+            answer: Rc::clone(&self.answer),
+            _dir: Rc::clone(&self._dir),
+        }
+    }
+
+    /// Says the last goal again, as a monitor does to each new session.
+    async fn repeat(&self, answers: &mpsc::Sender<Incoming>) {
+        let answer = self.answer.borrow().clone();
+        if let Some(answer) = answer {
+            let _dead = answers.send(message(answer)).await;
+        }
+    }
+
+    async fn prepare(
+        &mut self,
+    ) -> (
+        impl FnOnce(oneshot::Receiver<StopMode>) -> Pin<Box<dyn Future<Output = ()>>> + 'static,
+        Loop,
+    ) {
+        let file = JournalFile::at(&self.config.journal);
+        let journal = file.load().unwrap().unwrap();
+        let installation = Installation::at(&self.config.pg_ctl).await.unwrap();
+        let wake = Arc::new(Notify::new());
+        let (published, journals) = watch::channel(Arc::new(journal.clone()));
+        let config = Arc::new(self.config.clone());
+        let local = Local::open(config, installation, journals, Arc::clone(&wake))
+            .await
+            .unwrap();
+        let (outgoing, reports) = watch::channel(nothing_said());
+        let (answers, incoming) = mpsc::channel(64);
+        let (_looks, looks) = mpsc::channel(1);
+        let (wishes, _wanted) = mpsc::channel(1);
+        let ends = Ends {
+            incoming,
+            outgoing,
+            published,
+            wake,
+            looks,
+            wishes,
+        };
+        let keeper = |mut left: oneshot::Receiver<StopMode>| {
+            let keeper: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move {
+                let mut keeper = Keeper::new(&local, file, journal, ends);
+                loop {
+                    tokio::select! {
+                        _ = keeper.turn() => {}
+                        mode = &mut left => {
+                            keeper.leave(mode.unwrap_or(StopMode::Fast)).await;
+                            return;
+                        }
+                    }
+                }
+            });
+            keeper
+        };
+        let running = Loop {
+            answers,
+            reports,
+            leave: None,
+            task: tokio::task::spawn_local(async {}),
+        };
+        (keeper, running)
     }
 
     /// The keeper vanishes; its Postgres goes on.
@@ -249,7 +333,6 @@ impl Node {
             order,
             rule: "test".into(),
         };
-        self.last = Some(goal.clone());
         let answer = Answer {
             protocol: PROTOCOL_VERSION,
             lineage: Lineage(1),
@@ -260,19 +343,9 @@ impl Node {
             settings: KeeperSettings::default(),
             look: None,
         };
-        let message = Incoming::Answer {
-            answer: Box::new(answer),
-            session: Incarnation(1),
-            sent: Some(crate::clock::now()),
-            number: None,
-        };
-        self.running
-            .as_ref()
-            .unwrap()
-            .answers
-            .send(message)
-            .await
-            .unwrap();
+        *self.answer.borrow_mut() = Some(answer.clone());
+        let answers = &self.running.as_ref().unwrap().answers;
+        answers.send(message(answer)).await.unwrap();
     }
 
     pub(super) fn report(&self) -> Report {
@@ -307,7 +380,7 @@ impl Node {
 
     /// Waits until the last goal is reached.
     pub(super) async fn until_reached(&self) -> Report {
-        let goal = self.last.clone().unwrap();
+        let goal = self.answer.borrow().clone().unwrap().goal;
         self.until(&format!("reaches {}", goal.state), |r| {
             r.reached == goal.stamp && r.state == goal.state
         })
@@ -376,8 +449,28 @@ impl Node {
     }
 }
 
+fn message(answer: Answer) -> Incoming {
+    Incoming::Answer {
+        session: answer.incarnation,
+        answer: Box::new(answer),
+        sent: Some(crate::clock::now()),
+        number: None,
+    }
+}
+
+fn nothing_said() -> Outgoing {
+    Outgoing {
+        report: Report::default(),
+        number: 0,
+        heartbeat: Duration::from_millis(500),
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
+        if Rc::strong_count(&self._dir) > 1 {
+            return;
+        }
         // Nothing of a failed test may stay behind.
         if let Ok(pids) = pgaf_postgres::postmaster::cluster_processes(&self.config.pgdata) {
             for pid in pids {
