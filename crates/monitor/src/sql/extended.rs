@@ -15,6 +15,7 @@ use super::wire::{self, Bind, Target, format_of};
 /// A prepared statement.
 pub(super) struct Prepared {
     parsed: Parsed,
+    text_bytes: usize,
 }
 
 impl Prepared {
@@ -69,6 +70,15 @@ fn is_printable(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| (b' '..=b'~').contains(byte))
 }
 
+/// The tag of a portal that is executed once more after its end.
+fn end_tag(tag: &str) -> String {
+    if tag.starts_with("SELECT ") {
+        "SELECT 0".to_owned()
+    } else {
+        tag.to_owned()
+    }
+}
+
 impl Session {
     pub(super) fn parse(
         &mut self,
@@ -104,19 +114,17 @@ impl Session {
             .params
             .garbage_is_null
             .resize(parsed.params.types.len(), false);
-        self.check_room(self.prepared.len(), "prepared statements")?;
-        self.prepared.insert(name, Arc::new(Prepared { parsed }));
-        wire::put_empty(&mut self.connection.output, b'1');
-        Ok(())
-    }
-
-    fn check_room(&self, used: usize, what: &str) -> Result<(), SqlError> {
-        if used > self.shared.limits.named_statements {
-            return Err(SqlError::new(
-                codes::LIMIT_EXCEEDED,
-                format!("too many {what}"),
-            ));
+        let (limits, text_bytes) = (&self.shared.limits, query.len());
+        let used: usize = self.prepared.values().map(|other| other.text_bytes).sum();
+        if self.prepared.len() > limits.named_statements
+            || used.saturating_add(text_bytes) > limits.prepared_bytes
+        {
+            let message = "too many prepared statements";
+            return Err(SqlError::new(codes::LIMIT_EXCEEDED, message));
         }
+        let prepared = Prepared { parsed, text_bytes };
+        self.prepared.insert(name, Arc::new(prepared));
+        wire::put_empty(&mut self.connection.output, b'1');
         Ok(())
     }
 
@@ -165,7 +173,9 @@ impl Session {
             let message = format!("cursor \"{}\" already exists", bind.portal);
             return Err(SqlError::new("42P03", message));
         }
-        self.check_room(self.portals.len(), "portals")?;
+        if self.portals.len() > self.shared.limits.named_portals {
+            return Err(SqlError::new(codes::LIMIT_EXCEEDED, "too many portals"));
+        }
         let portal = Portal {
             prepared,
             params,
@@ -229,7 +239,7 @@ impl Session {
         let Some(mut portal) = self.portals.remove(name) else {
             return Ok(Err(portal_missing(name)));
         };
-        let outcome = match portal.outcome.take() {
+        let mut outcome = match portal.outcome.take() {
             Some(outcome) => outcome,
             None => {
                 let prepared = Arc::clone(&portal.prepared);
@@ -256,6 +266,10 @@ impl Session {
             wire::put_empty(&mut self.connection.output, b's');
         } else {
             self.put_tag(&outcome);
+            // Asked again, a finished portal has no rows.
+            outcome.rows = Rows::new();
+            portal.sent = 0;
+            outcome.tag = end_tag(&outcome.tag);
         }
         portal.outcome = Some(outcome);
         self.portals.insert(name.to_owned(), portal);

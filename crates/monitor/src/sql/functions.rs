@@ -3,6 +3,8 @@
 //! Source of names, defaults and result columns: the old program's extension, version 2.2; ours are
 //! marked. Adding a function is adding a row here and an arm in [`super::calls`] or
 //! [`super::reads`].
+//!
+//! It is long because it is a table: one row per function.
 
 use super::types::PgType::{self, Bool, Int4, Int8, Lsn, Name, State, Text, TimestampTz, Void};
 

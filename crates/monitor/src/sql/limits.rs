@@ -34,13 +34,17 @@ pub struct Limits {
     pub idle_in_transaction_time: Duration,
     /// Rows of one result. Default 100 000; chosen.
     pub result_rows: usize,
-    /// Bytes of one result. Default 32 MiB; chosen.
+    /// Bytes of one result. Default 16 MiB; chosen: all nodes of a thousand are 1 MiB.
     pub result_bytes: usize,
     /// Rows of `pgautofailover.event` that one statement sees, the newest ones. Default 10 000;
     /// chosen.
     pub event_rows: u32,
-    /// Named prepared statements, and named portals, of a session. Default 64 each; chosen.
+    /// Named prepared statements of a session. Default 64; chosen.
     pub named_statements: usize,
+    /// Bytes of text of all prepared statements of a session. Default 256 KiB; chosen.
+    pub prepared_bytes: usize,
+    /// Named portals of a session, each of which may hold a result. Default 8; chosen.
+    pub named_portals: usize,
     /// Notifications that wait for a client. Default 64; one more drops the session. Chosen: a
     /// failover makes some ten.
     pub push_queue: usize,
@@ -63,9 +67,11 @@ impl Default for Limits {
             read_time: Duration::from_secs(5),
             idle_in_transaction_time: Duration::from_secs(60),
             result_rows: 100_000,
-            result_bytes: 32 * 1024 * 1024,
+            result_bytes: 16 * 1024 * 1024,
             event_rows: 10_000,
             named_statements: 64,
+            prepared_bytes: 256 * 1024,
+            named_portals: 8,
             push_queue: 64,
             concurrent_reads: 2,
         }

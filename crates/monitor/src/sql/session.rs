@@ -142,9 +142,10 @@ impl Session {
 
     fn tell_closed(&mut self, how: Closed) {
         if !std::mem::replace(&mut self.closed, true) {
-            self.shared
-                .backend
-                .subscribe(&self.info, ChannelSet::default());
+            if !self.channels.is_empty() {
+                let backend = &self.shared.backend;
+                backend.subscribe(&self.info, ChannelSet::default());
+            }
             self.shared.backend.session_closed(&self.info, how);
         }
     }

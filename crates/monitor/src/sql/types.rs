@@ -2,6 +2,8 @@
 //!
 //! A value is held the way SQLite holds it: booleans, LSNs and times (microseconds since the Unix
 //! epoch) are integers; its type decides how it is printed.
+//!
+//! It is one long list of types because each new type needs a line in every function here.
 
 use std::fmt::Write as _;
 

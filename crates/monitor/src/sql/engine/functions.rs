@@ -1,4 +1,6 @@
 //! Functions of Postgres and of the API that SQLite calls back for.
+//!
+//! It is long because it is a list of small, independent functions.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,4 +1,6 @@
 //! Functions of Postgres that read-only SQL may use, as SQLite expressions.
+//!
+//! It is long because it is mostly a table.
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "the parser's enums are large; the rest is refused"

@@ -1,4 +1,6 @@
 //! SELECT, set operations, VALUES, CTEs, FROM, ORDER BY and LIMIT.
+//!
+//! It is long because the clauses of one SELECT share one scope.
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "the parser's enums are large; the rest is refused"
