@@ -11,7 +11,7 @@
 //!                                                 └── pgaf_fsm::group: fold, decide, explain
 //! ```
 //!
-//! Read first: [`MonitorConfig`], [`run`], [`sql::Backend`].
+//! Read first: [`MonitorConfig`], [`run()`], [`sql::Backend`].
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may panic"))]
 
 mod actor;
@@ -23,8 +23,8 @@ mod listen;
 mod run;
 pub mod sql;
 
+pub use actor::LoadError;
 pub use config::{MonitorConfig, Tls};
 pub use create::{CreateError, Created, create};
-pub use actor::LoadError;
 pub use listen::ListenError;
 pub use run::{Running, StartError, run, start};
