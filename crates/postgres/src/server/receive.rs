@@ -183,7 +183,10 @@ impl Server {
                 last = (replayed, tokio::time::Instant::now());
             }
             let stalled = last.1.elapsed() > Duration::from_millis(100);
+            // A session takes a moment to go, and is named again until then.
             ended.extend(self.end_holders(&startup, stalled, &limit).await?);
+            ended.sort_unstable();
+            ended.dedup();
             if limit.is_over() {
                 return Err(limit.timed_out(format!("replayed up to {replayed}")));
             }

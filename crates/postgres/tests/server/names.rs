@@ -64,7 +64,7 @@ async fn names_that_nobody_answers_to_are_not_confirmed_and_the_empty_value_free
         names: any(1, &[3]),
         ..primary.enforced()
     };
-    let deadline = Duration::from_secs(2);
+    let deadline = Duration::from_secs(4);
     let on = primary
         .server
         .turn_waiting_on(&names, deadline)
@@ -114,7 +114,7 @@ async fn a_frozen_standby_holds_the_confirmation_until_its_walsender_is_ended() 
     };
     let held = primary
         .server
-        .confirm_names(&one, Duration::from_secs(1))
+        .confirm_names(&one, Duration::from_secs(3))
         .await
         .unwrap();
     let name = "pgautofailover_standby_3";
@@ -216,7 +216,7 @@ async fn a_configuration_that_does_not_parse_is_named() {
     };
     let error = primary
         .server
-        .load(&names, Duration::from_millis(500))
+        .load(&names, Duration::from_secs(5))
         .await
         .unwrap_err();
     assert!(
