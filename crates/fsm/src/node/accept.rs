@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use pgaf_protocol::{Answer, Incarnation, PROTOCOL_VERSION, Stamp};
+use pgaf_protocol::{Answer, Incarnation, Order, PROTOCOL_VERSION, Stamp};
 
 use super::{Entry, Journal};
 
@@ -99,6 +99,10 @@ pub fn accept(
         });
     }
     match &journal.goal {
+        // The word that the node was removed comes with a new stamp each time: once is enough.
+        Some(goal) if goal.order == Order::Drop && answer.goal.order == Order::Drop => {
+            Ok(Accepted::Same)
+        }
         Some(goal) if goal.stamp == theirs => {
             if goal.order == answer.goal.order && goal.state == answer.goal.state {
                 Ok(Accepted::Same)

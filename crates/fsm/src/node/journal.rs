@@ -203,7 +203,8 @@ impl Journal {
                 self.group = r.group;
                 self.name = r.name;
                 self.lineage = Some(r.lineage);
-                self.state = r.state;
+                // Nothing has been done yet: the state it is to reach comes with its first goal.
+                self.state = NodeState::Init;
                 self.dropped = false;
             }
             Entry::Obey {

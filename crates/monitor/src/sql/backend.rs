@@ -32,14 +32,18 @@ pub enum Peer {
     /// A TCP client.
     Tcp(SocketAddr),
     /// A client on the Unix socket.
-    Unix,
+    Unix {
+        /// It runs as the monitor's own user, or as root, by the kernel's word: it could read the
+        /// store, so it needs no password to set one.
+        owner: bool,
+    },
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Peer::Tcp(address) => write!(f, "{address}"),
-            Peer::Unix => f.write_str("[local]"),
+            Peer::Unix { .. } => f.write_str("[local]"),
         }
     }
 }

@@ -162,7 +162,13 @@ async fn accept_unix(endpoint: Arc<Endpoint>, listener: UnixListener) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => endpoint.admit(Box::new(stream), Peer::Unix),
+            Ok((stream, _)) => {
+                let own = rustix::process::geteuid().as_raw();
+                let owner = stream
+                    .peer_cred()
+                    .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0);
+                endpoint.admit(Box::new(stream), Peer::Unix { owner });
+            }
             Err(error) => accept_failed(&error).await,
         }
     }

@@ -211,7 +211,7 @@ pub(super) async fn authenticate(
         let message = "no PostgreSQL user name specified in startup packet";
         return Err(SqlError::new(codes::INVALID_AUTHORIZATION, message).into());
     }
-    if config.require_tls && !admitted.encrypted && peer != Peer::Unix {
+    if config.require_tls && !admitted.encrypted && matches!(peer, Peer::Tcp(_)) {
         return Err(SqlError::new(
             codes::INVALID_AUTHORIZATION,
             "the monitor accepts encrypted connections only",
@@ -229,6 +229,7 @@ pub(super) async fn authenticate(
     }
     match config.auth {
         AuthMethod::Trust => {}
+        AuthMethod::Scram if matches!(peer, Peer::Unix { owner: true }) => {}
         AuthMethod::Scram => {
             let binding = config
                 .tls
