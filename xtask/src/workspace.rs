@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -9,10 +10,16 @@ use serde_json::Value;
 
 use crate::command;
 
-/// The checkout's top folder.
+/// The checkout's top folder: that of `cargo run`, which is not where this program was compiled when
+/// several checkouts share a target folder.
 pub(crate) fn root() -> &'static Path {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask)
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let told = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let xtask = told.filter(|path| path.ends_with("xtask"));
+        let xtask = xtask.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+        xtask.parent().map_or(xtask.clone(), Path::to_path_buf)
+    })
 }
 
 /// A cargo command in the checkout.
