@@ -7,7 +7,7 @@ use pgaf_postgres::client::{self, ConnectError, Options, QueryError};
 use pgaf_postgres::conninfo::Conninfo;
 use pgaf_postgres::control::{self, ControlData};
 use pgaf_postgres::locate::Installation;
-use pgaf_protocol::{NodeId, PROTOCOL_VERSION, Registered, Registration};
+use pgaf_protocol::{NodeId, PROTOCOL_VERSION, Peer, Registered, Registration};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -67,6 +67,14 @@ pub async fn create(
     };
     crate::failpoint::hit("after-register");
     journal.apply(Entry::Registered(answer.clone()));
+    journal.apply(Entry::Announced {
+        as_peer: Peer {
+            node: answer.node,
+            name: answer.name.clone(),
+            host: config.host.clone(),
+            port: config.port,
+        },
+    });
     store(&file, &journal)?;
     tracing::info!(
         node = %answer.node,
@@ -218,11 +226,11 @@ async fn ask(monitor: &Conninfo, wish: &Registration) -> Result<Registered, Atte
             hint,
             ..
         }) => {
-            // 57P0x: shutting down; 53xxx, 55P03, 40001: try again.
+            // 57P0x: shutting down; 53xxx, 55P03, 55006 (no primary to join yet), 40001: again.
             let later = ["57", "53", "40"]
                 .iter()
                 .any(|class| code.starts_with(class))
-                || code == "55P03"
+                || matches!(code.as_str(), "55P03" | "55006")
                 || code == "25006";
             if later {
                 Err(Attempt::Later(message))

@@ -56,6 +56,8 @@ pub(crate) struct Ends {
 pub(crate) struct Keeper<'a, I: Instance> {
     instance: &'a I,
     file: JournalFile,
+    /// Its name and address, as configured; the id is the journal's.
+    address: Peer,
     journal: Journal,
     memory: Memory,
     observation: Observation,
@@ -92,11 +94,18 @@ struct Logged {
 
 impl<'a, I: Instance> Keeper<'a, I> {
     /// Makes a keeper of what is on disk.
-    pub(crate) fn new(instance: &'a I, file: JournalFile, journal: Journal, ends: Ends) -> Self {
+    pub(crate) fn new(
+        instance: &'a I,
+        file: JournalFile,
+        address: Peer,
+        journal: Journal,
+        ends: Ends,
+    ) -> Self {
         let memory = Memory::new(clock::now(), pgaf_postgres::copy::draw());
         Self {
             instance,
             file,
+            address,
             journal,
             memory,
             observation: Observation::default(),
@@ -130,7 +139,8 @@ impl<'a, I: Instance> Keeper<'a, I> {
     }
 
     /// The configuration has changed: everything that is made of it is made anew.
-    pub(crate) fn configured(&mut self) {
+    pub(crate) fn configured(&mut self, address: Peer) {
+        self.address = address;
         self.memory.reconfigured();
         self.look_anew();
     }
@@ -163,6 +173,11 @@ impl<'a, I: Instance> Keeper<'a, I> {
                         self.answered_number = self.answered_number.max(number);
                     }
                     self.heard(*answer, session, sent);
+                }
+                Some(Incoming::Announced(as_peer)) => {
+                    tracing::info!(name = %as_peer.name, host = %as_peer.host, port = as_peer.port, "the monitor knows the new name and address");
+                    self.commit(Entry::Announced { as_peer });
+                    self.publish();
                 }
                 None => self.connected = false,
             },
@@ -223,12 +238,17 @@ impl<'a, I: Instance> Keeper<'a, I> {
             return;
         };
         tracing::debug!(step = step.word(), ?outcome, "step ended");
-        if let Outcome::Failed { why } = &outcome {
-            tracing::warn!(step = step.word(), why, "a step has failed, it is repeated");
-        }
         let since = self.observation.since();
         self.memory
             .finished(&step, &outcome, &self.journal, since, clock::now());
+        if let Outcome::Failed { why } = &outcome {
+            let step = step.word();
+            // Two nodes that wait for each other meet half-way: once is nothing odd.
+            match self.memory.pause.as_ref().map_or(0, |pause| pause.failures) {
+                0 | 1 => tracing::info!(step, why, "a step has failed, it is repeated"),
+                _many => tracing::warn!(step, why, "a step has failed again, it is repeated"),
+            }
+        }
         if outcome == Outcome::Done {
             if step == Step::EnsureObjects {
                 self.commit(Entry::Prepared);
@@ -399,7 +419,18 @@ impl<'a, I: Instance> Keeper<'a, I> {
             report,
             number: self.number,
             heartbeat: Duration::from_millis(self.journal.settings.heartbeat_interval_ms),
+            announce: self.announcement(),
         });
+    }
+
+    /// The name and address, when the monitor has not heard them yet.
+    fn announcement(&self) -> Option<Peer> {
+        let mut own = self.address.clone();
+        own.node = self.journal.node;
+        if own.name.is_empty() {
+            own.name.clone_from(&self.journal.name);
+        }
+        (self.journal.announced.as_ref() != Some(&own)).then_some(own)
     }
 
     fn log_plan(&mut self) {
@@ -457,7 +488,7 @@ impl<'a, I: Instance> Keeper<'a, I> {
                         number: Some(number),
                         ..
                     }) => self.answered_number = self.answered_number.max(number),
-                    Some(Incoming::Answer { number: None, .. }) => {}
+                    Some(Incoming::Answer { number: None, .. } | Incoming::Announced(_)) => {}
                     None => return,
                 }
             }
@@ -495,6 +526,7 @@ fn entry_word(entry: &Entry) -> &'static str {
         Entry::Copied { .. } => "copied",
         Entry::Prepared => "prepared",
         Entry::Checkpointed => "checkpointed",
+        Entry::Announced { .. } => "announced",
         Entry::Reached { .. } => "reached",
         Entry::Dropped => "dropped",
     }

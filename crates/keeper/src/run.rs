@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pgaf_fsm::node::StopMode;
 use pgaf_postgres::locate::Installation;
-use pgaf_protocol::{Look, NodeId, NodeState};
+use pgaf_protocol::{Look, NodeId, NodeState, Peer};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::journal::JournalFile;
@@ -70,6 +70,7 @@ pub async fn run(
         report: pgaf_protocol::Report::default(),
         number: 0,
         heartbeat: Duration::from_millis(journal.settings.heartbeat_interval_ms),
+        announce: None,
     });
     let (answers_in, incoming) = mpsc::channel(BACKLOG);
     let (looks_in, looks) = mpsc::channel(BACKLOG);
@@ -83,7 +84,7 @@ pub async fn run(
         looks,
         wishes,
     };
-    let keeper = Keeper::new(&local, file, journal, ends);
+    let keeper = Keeper::new(&local, file, address(&config), journal, ends);
     let work = serve(keeper, &local, until, shutdown, reload, monitor);
     let ended = tokio::select! {
         ended = work => ended,
@@ -117,7 +118,16 @@ async fn serve(
             }
             stop = stopped(&mut shutdown) => {
                 tracing::info!("stops, with its Postgres");
-                keeper.leave(stop).await;
+                let urgent = shutdown.wait_for(|s| *s == Shutdown::Immediate);
+                let leave = keeper.leave(stop);
+                tokio::pin!(leave);
+                tokio::select! {
+                    () = &mut leave => {}
+                    Ok(_) = urgent, if stop == StopMode::Fast => {
+                        local.hurry();
+                        leave.await;
+                    }
+                }
                 return Ok(Ended::Stopped);
             }
             Some(next) = reload.recv() => {
@@ -129,10 +139,21 @@ async fn serve(
                         changed
                     });
                 }
+                let address = address(&next);
                 local.reconfigure(Arc::new(next));
-                keeper.configured();
+                keeper.configured(address);
             }
         }
+    }
+}
+
+/// This node as configured; its id is the journal's.
+fn address(config: &KeeperConfig) -> Peer {
+    Peer {
+        node: NodeId(0),
+        name: config.name.clone(),
+        host: config.host.clone(),
+        port: config.port,
     }
 }
 

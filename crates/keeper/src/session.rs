@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pgaf_postgres::client::{self, Client, ConnectError, Options, QueryError};
 use pgaf_postgres::conninfo::Conninfo;
-use pgaf_protocol::{Answer, GOAL_CHANNEL, Incarnation, Report, Time};
+use pgaf_protocol::{Answer, GOAL_CHANNEL, Incarnation, Peer, Report, Time};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_postgres::Statement;
@@ -28,6 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 const REMIND: Duration = Duration::from_secs(30);
 
 const REPORT: &str = "SELECT pgautofailover.keeper_report($1)";
+/// Source: the old program's API (`monitor-sql-api.md`).
+const ANNOUNCE: &str = "SELECT * FROM pgautofailover.update_node_metadata($1, $2, $3, $4)";
 
 /// What the loop wants to be said.
 #[derive(Debug, Clone)]
@@ -38,11 +40,15 @@ pub(crate) struct Outgoing {
     pub(crate) number: u64,
     /// Sent again after this.
     pub(crate) heartbeat: Duration,
+    /// The node's name and address, when the monitor is to be told of them.
+    pub(crate) announce: Option<Peer>,
 }
 
 /// What the session heard.
 #[derive(Debug)]
 pub(crate) enum Incoming {
+    /// The monitor has taken over this name and address.
+    Announced(Peer),
     /// An answer, or a pushed goal.
     Answer {
         /// What was said.
@@ -150,6 +156,7 @@ async fn converse(
         };
     };
     let mut session: Option<Incarnation> = None;
+    let mut refused: Option<Peer> = None;
     // Prepared once: a report is then one round trip instead of three.
     let report = match client.prepare(REPORT, REPORT_LIMIT).await {
         Ok(statement) => statement,
@@ -182,6 +189,9 @@ async fn converse(
         if incoming.send(message).await.is_err() {
             return Left::LoopGone;
         }
+        if let Err(left) = announce(&client, outgoing, &mut refused, incoming).await {
+            return left;
+        }
         // Wait for something to say, or to hear.
         loop {
             tokio::select! {
@@ -207,6 +217,47 @@ async fn converse(
                     why: "another monitor is configured".into(),
                 };
             }
+        }
+    }
+}
+
+/// Tells the monitor a new name or address: identity is not an address, the id stays. A refusal
+/// (another node has it) is said once a session.
+async fn announce(
+    client: &Client,
+    outgoing: &watch::Receiver<Outgoing>,
+    refused: &mut Option<Peer>,
+    incoming: &mpsc::Sender<Incoming>,
+) -> Result<(), Left> {
+    let Some(own) = outgoing.borrow().announce.clone() else {
+        return Ok(());
+    };
+    if refused.as_ref() == Some(&own) {
+        return Ok(());
+    }
+    let port = i32::from(own.port);
+    let told = client
+        .query(
+            ANNOUNCE,
+            &[&own.node.0, &own.name, &own.host, &port],
+            REPORT_LIMIT,
+        )
+        .await;
+    match told {
+        Ok(_) => incoming
+            .send(Incoming::Announced(own))
+            .await
+            .map_err(|_| Left::LoopGone),
+        Err(error) => {
+            tracing::error!(
+                error = %crate::words(&error),
+                name = own.name,
+                host = own.host,
+                port = own.port,
+                "the monitor does not take over this node's name and address"
+            );
+            *refused = Some(own);
+            Ok(())
         }
     }
 }

@@ -71,6 +71,9 @@ pub struct Journal {
     /// The monitor's settings.
     #[serde(default)]
     pub settings: KeeperSettings,
+    /// The name and address that the monitor knows of this node.
+    #[serde(default)]
+    pub announced: Option<Peer>,
     /// The node has been removed.
     #[serde(default)]
     pub dropped: bool,
@@ -173,6 +176,11 @@ pub enum Entry {
     Prepared,
     /// The checkpoint after a promotion was done.
     Checkpointed,
+    /// The monitor knows this name and address.
+    Announced {
+        /// This node, as others see it.
+        as_peer: Peer,
+    },
     /// The goal has been carried out.
     Reached {
         /// Which.
@@ -250,6 +258,10 @@ impl Journal {
             }
             Entry::Prepared => self.prepared = true,
             Entry::Checkpointed => self.checkpoint_due = false,
+            Entry::Announced { as_peer } => {
+                self.name.clone_from(&as_peer.name);
+                self.announced = Some(as_peer);
+            }
             Entry::Reached { stamp, state } => {
                 self.reached = stamp;
                 self.state = state;

@@ -131,7 +131,7 @@ fn start(view: &NodeView, wanted: &Wanted) -> Plan {
     let mut plan = Plan::act(Step::Start {
         standby: false,
         conf: Conf::primary(wanted.sync),
-        closed: fence,
+        closed: fence || must_wait_closed(view, wanted, false),
     });
     plan.fence = fence;
     plan
@@ -171,7 +171,8 @@ pub(super) fn running(view: &NodeView, wanted: &Wanted) -> Plan {
         (false, _) => loaded,
     };
     let reached = view.journal.prepared && enough;
-    let mut plan = next(view, wanted, server, since, fence, in_force, &conf)
+    let shut = fence || (closed && must_wait_closed(view, wanted, in_force));
+    let mut plan = next(view, wanted, server, since, shut, in_force, &conf)
         .map_or_else(Plan::default, Plan::act);
     plan.fence = fence;
     plan.reached = reached;
@@ -198,7 +199,7 @@ fn next(
     wanted: &Wanted,
     server: &Server,
     since: i64,
-    fence: bool,
+    closed: bool,
     in_force: bool,
     conf: &Conf,
 ) -> Option<Step> {
@@ -235,9 +236,9 @@ fn next(
     if memory
         .hba
         .as_ref()
-        .is_none_or(|hba| hba.peers != view.journal.peers || hba.closed != fence)
+        .is_none_or(|hba| hba.peers != view.journal.peers || hba.closed != closed)
     {
-        return Some(Step::WriteHba { closed: fence });
+        return Some(Step::WriteHba { closed });
     }
     if wanted.checkpoint && memory.checkpointed != Some(wanted.stamp) {
         return Some(Step::Checkpoint {
@@ -264,6 +265,12 @@ fn next(
     } else {
         Step::TurnWaitingOn { conf, stamp }
     })
+}
+
+/// Whether clients are kept out of a Postgres that was started under names, until those are seen in
+/// force: old minor versions may let the first commits through (`safety.md` §2.7).
+fn must_wait_closed(view: &NodeView, wanted: &Wanted, in_force: bool) -> bool {
+    view.observation.may_miss_first_wait && !wanted.sync.is_asynchronous() && !in_force
 }
 
 /// Whether the primary may go on serving (`safety.md` §5.1): a lease, or standbys that satisfy the

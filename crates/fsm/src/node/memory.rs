@@ -207,7 +207,9 @@ impl Memory {
             self.starts_counted = observation.starts_failed;
             self.failed_starts = self.failed_starts.saturating_add(failed);
             self.conf = None;
-            self.paused("start", "Postgres ended before it answered", true, now);
+            let words = observation.start_words.as_deref();
+            let why = words.unwrap_or("Postgres ended before it answered");
+            self.paused("start", why, true, now);
         }
         if let Some(server) = &observation.server
             && server.in_recovery

@@ -38,6 +38,11 @@ pub struct Observation {
     pub redo_bytes: Option<u64>,
     /// How often, in this run of the keeper, Postgres ended before it answered.
     pub starts_failed: u32,
+    /// What it said when it did so last.
+    pub start_words: Option<String>,
+    /// This minor version of Postgres may miss the wait of the first commits after its start
+    /// (`safety.md` §2.7).
+    pub may_miss_first_wait: bool,
     /// What is being done at the moment and takes long.
     pub progress: Option<Progress>,
 }

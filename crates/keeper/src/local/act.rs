@@ -16,9 +16,8 @@ use super::{Local, Process};
 /// After SIGQUIT, processes of a cluster get this long before SIGKILL: nothing they could still do
 /// is wanted, and the restart of a crashed Postgres waits for it (chosen).
 const GRACE: Duration = Duration::from_millis(500);
-/// A fast stop that takes longer becomes an immediate one: a walsender whose standby is frozen
-/// would hold it up for `wal_sender_timeout` (30 s).
-const FAST_LIMIT: Duration = Duration::from_secs(10);
+/// For the questions before a fast stop, which must not wait for them long (chosen).
+const ASK_BEFORE_STOP: Duration = Duration::from_millis(300);
 /// For a reload to be seen by a new session; usually 10 ms.
 const LOAD_LIMIT: Duration = Duration::from_secs(1);
 /// For a checkpoint: a large one on a busy disk takes minutes.
@@ -221,14 +220,18 @@ impl Local {
         let Some(postmaster) = self.postmaster() else {
             return self.end_cluster().await;
         };
+        if mode == StopMode::Fast {
+            self.end_stale_senders().await;
+        }
         if let Process::Up { told, .. } = &mut *self.process.borrow_mut() {
             *told = true;
         }
         tracing::info!(?mode, "stops Postgres");
         let exit = match mode {
             StopMode::Fast => {
+                let limit = self.config().stop_limit;
                 postmaster
-                    .stop_and_wait(postmaster::StopMode::Fast, FAST_LIMIT)
+                    .stop_and_wait(postmaster::StopMode::Fast, limit)
                     .await
             }
             StopMode::Immediate => {
@@ -252,6 +255,21 @@ impl Local {
         self.crashed.set(false);
         self.forget();
         Outcome::Done
+    }
+
+    /// A fast stop waits until every standby has the shutdown record: a frozen one would hold it up
+    /// for `wal_sender_timeout` (`safety.md` §4.8).
+    async fn end_stale_senders(&self) {
+        for node in self.stale_senders(ASK_BEFORE_STOP).await {
+            tracing::warn!(%node, "ends the walsender of a standby that does not answer");
+            let ended = self
+                .server()
+                .end_walsender(&node.standby_name(), ASK_BEFORE_STOP)
+                .await;
+            if let Err(error) = ended {
+                tracing::warn!(error = %crate::words(&error), "cannot end it");
+            }
+        }
     }
 
     async fn read_position(&self) -> Outcome {

@@ -34,6 +34,8 @@ impl Local {
         let outside = self.outside();
         let mut seen = Observation {
             starts_failed: self.starts_failed.get(),
+            start_words: self.start_words.borrow().clone(),
+            may_miss_first_wait: self.installation.version.may_miss_first_wait(),
             progress: self.progress.lock().ok().and_then(|p| p.clone()),
             ..Observation::default()
         };
@@ -93,7 +95,9 @@ impl Local {
                 if *answered {
                     tracing::warn!(?exit, "Postgres has ended by itself");
                 } else {
-                    tracing::warn!(?exit, "Postgres has ended before it answered");
+                    let words = last_words(&self.pgdata());
+                    tracing::warn!(?exit, words, "Postgres has ended before it answered");
+                    *self.start_words.borrow_mut() = Some(words);
                     self.starts_failed.set(self.starts_failed.get() + 1);
                 }
             }
@@ -132,6 +136,19 @@ impl Local {
         };
         let history = self.history_of(sql.timeline);
         seen.server = Some(self.translate(&sql, history));
+    }
+
+    /// Standbys whose walsender has heard nothing new for `unhealthy_timeout`.
+    pub(super) async fn stale_senders(&self, limit: Duration) -> Vec<NodeId> {
+        let Ok(sql) = self.server().observe(limit).await else {
+            return Vec::new();
+        };
+        self.translate(&sql, None)
+            .senders
+            .iter()
+            .filter(|sender| !sender.fresh)
+            .map(|sender| sender.node)
+            .collect()
     }
 
     fn has_answered(&self) -> bool {
@@ -288,6 +305,22 @@ impl Local {
             history: self.history_of(data.timeline),
         }
     }
+}
+
+/// What Postgres said before it ended: the fatal lines of its start-up log, at most.
+fn last_words(pgdata: &std::path::Path) -> String {
+    let log = std::fs::read_to_string(pgdata.join("startup.log")).unwrap_or_default();
+    let telling = |line: &&str| {
+        ["FATAL:", "PANIC:", "could not", "HINT:"]
+            .iter()
+            .any(|word| line.contains(word))
+    };
+    let mut lines: Vec<&str> = log.lines().rev().filter(telling).take(3).collect();
+    lines.reverse();
+    if lines.is_empty() {
+        lines = log.lines().last().into_iter().collect();
+    }
+    format!("Postgres ended before it answered: {}", lines.join("; "))
 }
 
 /// Microseconds since 1970.

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pgaf_fsm::node::{Directory, Journal, Observation, Outcome, Step};
 use pgaf_postgres::conninfo::{Conninfo, Endpoint};
 use pgaf_postgres::locate::Installation;
-use pgaf_postgres::postmaster::Postmaster;
+use pgaf_postgres::postmaster::{PidFile, Postmaster};
 use pgaf_postgres::server::{PgTime, Server};
 use pgaf_postgres::swap::Staging;
 use pgaf_protocol::{History, NodeId, Progress, Time};
@@ -65,6 +65,7 @@ pub(crate) struct Local {
     process: RefCell<Process>,
     crashed: Cell<bool>,
     starts_failed: Cell<u32>,
+    start_words: RefCell<Option<String>>,
     known: RefCell<Known>,
     staging: RefCell<Option<Staging>>,
     deleting: RefCell<Option<tokio::task::JoinHandle<()>>>,
@@ -106,6 +107,7 @@ impl Local {
             process: RefCell::default(),
             crashed: Cell::new(false),
             starts_failed: Cell::new(0),
+            start_words: RefCell::default(),
             known: RefCell::default(),
             staging: RefCell::default(),
             deleting: RefCell::default(),
@@ -129,10 +131,26 @@ impl Local {
         Ok(local)
     }
 
-    /// Uses another configuration from now on.
+    /// Uses another configuration from now on. Where Postgres listens changes when it starts.
     pub(crate) fn reconfigure(&self, config: Arc<KeeperConfig>) {
-        *self.server.borrow_mut() = local_server(&config);
-        *self.config.borrow_mut() = config;
+        let before = self.config.replace(Arc::clone(&config));
+        if self.postmaster().is_none() {
+            *self.server.borrow_mut() = local_server(&config);
+        } else if (before.port, &before.listen_addresses, &before.socket_dir)
+            != (config.port, &config.listen_addresses, &config.socket_dir)
+        {
+            tracing::warn!(
+                "another port, address or socket directory takes effect when Postgres is started again"
+            );
+        }
+    }
+
+    /// Stops Postgres at once, whatever stop is under way.
+    pub(crate) fn hurry(&self) {
+        if let Some(postmaster) = self.postmaster() {
+            tracing::warn!("stops Postgres at once");
+            postmaster.stop(pgaf_postgres::postmaster::StopMode::Immediate);
+        }
     }
 
     fn config(&self) -> Arc<KeeperConfig> {
@@ -153,6 +171,16 @@ impl Local {
 
     /// Remembers a postmaster, and wakes the loop at its end.
     fn take(&self, postmaster: Postmaster, answered: bool) {
+        let mut config = KeeperConfig::clone(&self.config());
+        if let Ok(Some(file)) = PidFile::read(&config.pgdata)
+            && file.pid == postmaster.pid()
+            && file.port != 0
+        {
+            // It may have been started with another configuration than ours of today.
+            config.port = file.port;
+            config.socket_dir = file.socket_directory.or(config.socket_dir);
+        }
+        *self.server.borrow_mut() = local_server(&config);
         let watched = postmaster.clone();
         let wake = Arc::clone(&self.wake);
         tokio::spawn(async move {

@@ -45,7 +45,13 @@ fn a_pair_comes_up_fails_over_and_rejoins_though_its_keepers_die_everywhere() {
             b.tell(2, 6, NodeState::ReportLsn, Order::Promise { fast: false })
                 .await;
             a.until_reached().await;
-            let promised = b.until_reached().await;
+            b.until_reached().await;
+            // A keeper that has just come back reads it again.
+            let promised = b
+                .until("knows how far it got", |r| {
+                    r.promise.is_some_and(|p| p.position.is_some())
+                })
+                .await;
             let end = promised.promise.unwrap().position.unwrap();
             b.tell(
                 2,

@@ -75,6 +75,8 @@ pub(super) struct Node {
     peers: Vec<Peer>,
     running: Option<Loop>,
     answer: Rc<RefCell<Option<Answer>>>,
+    /// Of each answer.
+    pub(super) lease_ms: u32,
     _dir: Rc<tempfile::TempDir>,
 }
 
@@ -141,6 +143,7 @@ impl Node {
             peers: Vec::new(),
             running: None,
             answer: Rc::default(),
+            lease_ms: 3_600_000,
             _dir: dir,
         }
     }
@@ -225,6 +228,7 @@ impl Node {
             peers: Vec::new(),
             running: None,
             answer: Rc::clone(&self.answer),
+            lease_ms: self.lease_ms,
             _dir: Rc::clone(&self._dir),
         }
     }
@@ -264,9 +268,10 @@ impl Node {
             looks,
             wishes,
         };
+        let address = self.peer();
         let keeper = |mut left: oneshot::Receiver<StopMode>| {
             let keeper: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move {
-                let mut keeper = Keeper::new(&local, file, journal, ends);
+                let mut keeper = Keeper::new(&local, file, address, journal, ends);
                 loop {
                     tokio::select! {
                         _ = keeper.turn() => {}
@@ -307,26 +312,9 @@ impl Node {
 
     /// Sends a goal, as an answer with a lease.
     pub(super) async fn tell(&mut self, term: u64, sequence: u64, state: NodeState, order: Order) {
-        self.tell_with(
-            term,
-            sequence,
-            state,
-            order,
-            Some(Lease {
-                duration_ms: 3_600_000,
-            }),
-        )
-        .await;
-    }
-
-    pub(super) async fn tell_with(
-        &mut self,
-        term: u64,
-        sequence: u64,
-        state: NodeState,
-        order: Order,
-        lease: Option<Lease>,
-    ) {
+        let lease = Some(Lease {
+            duration_ms: self.lease_ms,
+        });
         let goal = Goal {
             stamp: stamp(term, sequence),
             state,
@@ -425,6 +413,16 @@ impl Node {
             .to_owned()
     }
 
+    /// Whether an application is let in: over TCP, as the owner of its database.
+    pub(super) async fn answers_clients(&self) -> bool {
+        let target = Conninfo::single("127.0.0.1", self.config.port, "app_user", "app");
+        let options = Options {
+            connect_timeout: Duration::from_secs(5),
+            application_name: "test".into(),
+        };
+        client::connect(&target, &options).await.is_ok()
+    }
+
     pub(super) fn postmaster(&self) -> i32 {
         std::fs::read_to_string(self.config.pgdata.join("postmaster.pid"))
             .unwrap()
@@ -463,6 +461,7 @@ fn nothing_said() -> Outgoing {
         report: Report::default(),
         number: 0,
         heartbeat: Duration::from_millis(500),
+        announce: None,
     }
 }
 

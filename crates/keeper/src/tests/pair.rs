@@ -6,7 +6,10 @@ use super::harness::{Node, follow, lead_alone, lead_with, run, stamp};
 
 /// A primary with a named standby, in term 1.
 async fn pair() -> (Node, Node) {
-    let (mut a, mut b) = (Node::new(1), Node::new(2));
+    pair_of(Node::new(1), Node::new(2)).await
+}
+
+async fn pair_of(mut a: Node, mut b: Node) -> (Node, Node) {
     a.knows(&[&b]);
     b.knows(&[&a]);
     a.start().await;
@@ -188,6 +191,33 @@ fn a_failover_without_the_old_primary_brings_it_back_by_rewind() {
             b.until_reached().await;
             b.sql("insert into t values (4)").await;
             assert_eq!(b.sql("select count(*) from t").await, "3");
+            a.stop().await;
+            b.stop().await;
+        },
+    );
+}
+
+#[test]
+fn a_primary_without_lease_and_standby_is_closed_until_the_standby_streams() {
+    run(
+        "pair::a_primary_without_lease_and_standby_is_closed_until_the_standby_streams",
+        || async {
+            let (mut a, b) = (Node::new(1), Node::new(2));
+            a.lease_ms = 100;
+            let (mut a, mut b) = pair_of(a, b).await;
+            a.sql("create role app_user login").await;
+            assert!(a.answers_clients().await);
+            b.stop().await;
+            a.until("is closed", |r| r.closed && r.postgres.is_primary())
+                .await;
+            assert!(!a.answers_clients().await, "clients are kept out");
+            b.start().await;
+            let order = follow(&a, Some(pgaf_protocol::History::first()));
+            b.tell(1, 5, NodeState::Secondary, order).await;
+            a.until("is open again", |r| !r.closed && r.postgres.is_primary())
+                .await;
+            assert!(a.answers_clients().await);
+            a.sql("insert into t values (2)").await;
             a.stop().await;
             b.stop().await;
         },

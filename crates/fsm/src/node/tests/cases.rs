@@ -303,5 +303,9 @@ fn a_new_goal_for_the_same_branch_throws_no_base_backup_away() {
     world.obey(stamp(2, 4), NodeState::Catchingup, follow(2), true);
     assert_eq!(world.memory.staged(&world.journal), Some(copy));
     world.obey(stamp(3, 5), NodeState::Catchingup, follow(3), true);
-    assert_eq!(world.memory.staged(&world.journal), None, "of a dead branch");
+    assert_eq!(
+        world.memory.staged(&world.journal),
+        None,
+        "of a dead branch"
+    );
 }
