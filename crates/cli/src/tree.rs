@@ -1,6 +1,6 @@
 //! The command tree: names, one-line descriptions, options, and what runs.
 //!
-//! Owns the order of `help`. Data only; `dispatch` walks it.
+//! Owns the order of `help`. Data only, and long for that reason; `dispatch` walks it.
 
 use crate::commands::{self, Context};
 use crate::error::Failure;

@@ -1,4 +1,5 @@
 //! Bad input ends with the documented exit code, says why, and changes no file.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 mod common;
 

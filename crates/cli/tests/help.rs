@@ -1,4 +1,5 @@
 //! The help of the whole program is a snapshot: a change of it is seen in review.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 mod common;
 

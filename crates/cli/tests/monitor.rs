@@ -1,4 +1,5 @@
 //! A real monitor, run by the real binary: it needs no Postgres and no special user.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 mod common;
 
@@ -24,12 +25,7 @@ impl Monitor {
     fn create(extra: &[&str]) -> Self {
         let home = Home::new();
         let pgdata = home.path("mon").display().to_string();
-        // The port is free again as soon as the listener is dropped; nothing else asks for it.
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = common::free_port();
         let text = port.to_string();
         let words = ["create", "monitor", "--pgdata", &pgdata, "--pgport", &text];
         let words = [&words[..], &["--hostname", "127.0.0.1"], extra].concat();

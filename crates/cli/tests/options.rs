@@ -1,5 +1,6 @@
 //! Every option of every command is accepted or refused as the old program does, with the real
 //! binary. `--version` ends a command line that was understood with exit code 0.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 mod common;
 

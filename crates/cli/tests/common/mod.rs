@@ -13,6 +13,12 @@ pub(crate) struct Home {
     folder: tempfile::TempDir,
 }
 
+/// A port that nobody listens on at this moment.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 /// What a command did.
 pub(crate) struct Ran {
     pub(crate) code: i32,
