@@ -9,7 +9,6 @@ use pgaf_protocol::{
 };
 
 use crate::net::Place;
-use crate::pg::SyncNames;
 use crate::wal::Path;
 
 /// One thing that happens.
@@ -68,11 +67,12 @@ pub(crate) enum PgEvent {
         upto: u64,
         commit: Option<u64>,
     },
-    Names(SyncNames),
-    Flag(bool),
-    Upstream(Option<usize>),
-    SenderSignal(u64, SyncNames),
-    SenderNames(u64, SyncNames),
+    /// A process reads the configuration file, as it is then.
+    Postmaster,
+    Checkpointer,
+    Startup,
+    SenderSignal(u64),
+    SenderNames(u64),
     Promoted,
     /// The checkpoint after a promotion is done.
     Checkpointed,

@@ -247,8 +247,7 @@ impl World {
             directory: pg.directory(),
             server: pg.look(self.now),
             redo_bytes: redo,
-            starts_failed: 0,
-            progress: None,
+            ..Observation::default()
         }
     }
 

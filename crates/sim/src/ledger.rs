@@ -91,7 +91,7 @@ impl Ledger {
             .iter()
             .rev()
             .take(200)
-            .any(|(_, _, sent)| *sent >= since)
+            .any(|(_, _, sent)| *sent > since)
     }
 }
 

@@ -250,15 +250,18 @@ impl World {
                 self.rouse_keeper(host);
             }
             PgEvent::Flushed { upto, commit } => self.flushed(host, upto, commit),
-            PgEvent::Names(names) => {
-                if let Some(server) = self.hosts[host].pg.server.as_mut() {
-                    server.names = names;
+            PgEvent::Postmaster => {
+                if let (Some(disk), Some(server)) = {
+                    let pg = &mut self.hosts[host].pg;
+                    (pg.disk.as_ref(), pg.server.as_mut())
+                } {
+                    server.names = disk.conf.names.clone();
                 }
             }
-            PgEvent::Flag(on) => self.set_flag(host, on),
-            PgEvent::Upstream(upstream) => self.set_upstream(host, upstream),
-            PgEvent::SenderSignal(conn, names) => self.sender_signal(host, conn, names),
-            PgEvent::SenderNames(conn, names) => self.sender_names(host, conn, &names),
+            PgEvent::Checkpointer => self.checkpointer_looks(host),
+            PgEvent::Startup => self.startup_looks(host),
+            PgEvent::SenderSignal(conn) => self.sender_signal(host, conn),
+            PgEvent::SenderNames(conn) => self.sender_looks(host, conn),
             PgEvent::Promoted => self.promote_now(host),
             PgEvent::Checkpointed => {
                 if let Some(disk) = self.hosts[host].pg.disk.as_mut() {

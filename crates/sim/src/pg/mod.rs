@@ -167,8 +167,8 @@ pub(crate) struct Sender {
     pub(crate) reply_at: u64,
     /// The configuration this walsender works with.
     pub(crate) names: SyncNames,
-    /// The signal came, and whether one reply was handled since.
-    pub(crate) pending: Option<(SyncNames, bool)>,
+    /// The signal to read the file came, and whether one reply was handled since.
+    pub(crate) signalled: Option<bool>,
     /// It has flushed a record of this server's present timeline.
     pub(crate) on_timeline: bool,
 }

@@ -46,6 +46,7 @@ impl World {
         {
             self.receiver_tick(host);
         }
+        self.ship(host);
         let restart_point = self.rng.one_in(100);
         let pg = &mut self.hosts[host].pg;
         if let (true, Some(disk), Some(server)) =
@@ -158,7 +159,7 @@ impl World {
             flushed: 0,
             reply_at: now,
             names: server.names.clone(),
-            pending: None,
+            signalled: None,
             on_timeline: false,
         });
         let histories = disk.histories.clone();
@@ -177,7 +178,6 @@ impl World {
             histories,
         };
         self.to_pg(host, from, accepted);
-        self.ship(host);
     }
 
     fn refusal(&self, host: usize, node: NodeId, theirs: &Path) -> Option<&'static str> {
@@ -279,7 +279,8 @@ impl World {
         }
         let mut path = disk.path.clone();
         path.truncate(disk.flushed);
-        let to: Vec<(u64, usize)> = server.senders.iter().map(|s| (s.conn, s.host)).collect();
+        let behind = server.senders.iter().filter(|s| s.flushed < disk.flushed);
+        let to: Vec<(u64, usize)> = behind.map(|s| (s.conn, s.host)).collect();
         for (conn, other) in to {
             let path = path.clone();
             self.to_pg(host, other, PgEvent::Wal { conn, path });
@@ -377,11 +378,13 @@ impl World {
         }
     }
 
-    /// The startup process has read another `primary_conninfo`.
-    pub(crate) fn set_upstream(&mut self, host: usize, upstream: Option<usize>) {
-        let Some(server) = self.hosts[host].pg.server.as_mut() else {
+    /// The startup process looks at the file: another `primary_conninfo`, perhaps.
+    pub(crate) fn startup_looks(&mut self, host: usize) {
+        let pg = &mut self.hosts[host].pg;
+        let (Some(disk), Some(server)) = (pg.disk.as_ref(), pg.server.as_mut()) else {
             return;
         };
+        let upstream = disk.conf.upstream;
         if server.upstream == upstream {
             return;
         }

@@ -65,20 +65,19 @@ impl World {
         let startup = postmaster + self.rng.between(1, 25);
         let pg = &mut self.hosts[host].pg;
         let Some(disk) = pg.disk.as_mut() else { return };
-        disk.conf = file.clone();
+        disk.conf = file;
         let conns: Vec<u64> = pg
             .server
             .iter()
             .flat_map(|s| s.senders.iter().map(|s| s.conn))
             .collect();
-        let names = file.names.clone();
-        self.pg_event(host, postmaster, PgEvent::Names(names.clone()));
-        self.pg_event(host, checkpointer, PgEvent::Flag(!names.is_off()));
-        self.pg_event(host, startup, PgEvent::Upstream(file.upstream));
+        self.pg_event(host, postmaster, PgEvent::Postmaster);
+        self.pg_event(host, checkpointer, PgEvent::Checkpointer);
+        self.pg_event(host, startup, PgEvent::Startup);
         for conn in conns {
-            self.pg_event(host, postmaster, PgEvent::SenderSignal(conn, names.clone()));
+            self.pg_event(host, postmaster, PgEvent::SenderSignal(conn));
             let own = postmaster + self.skew();
-            self.pg_event(host, own, PgEvent::SenderNames(conn, names.clone()));
+            self.pg_event(host, own, PgEvent::SenderNames(conn));
         }
     }
 
@@ -91,11 +90,13 @@ impl World {
         }
     }
 
-    /// The checkpointer has looked.
-    pub(crate) fn set_flag(&mut self, host: usize, on: bool) {
-        let Some(server) = self.hosts[host].pg.server.as_mut() else {
+    /// The checkpointer looks at the file.
+    pub(crate) fn checkpointer_looks(&mut self, host: usize) {
+        let pg = &mut self.hosts[host].pg;
+        let (Some(disk), Some(server)) = (pg.disk.as_ref(), pg.server.as_mut()) else {
             return;
         };
+        let on = !disk.conf.names.is_off();
         let was = core::mem::replace(&mut server.waiting_on, on);
         if was && !on {
             let freed = core::mem::take(&mut server.waiters);
@@ -106,18 +107,25 @@ impl World {
     }
 
     /// A walsender has had its signal; it handles it before the reply after the next one.
-    pub(crate) fn sender_signal(&mut self, host: usize, conn: u64, names: SyncNames) {
+    pub(crate) fn sender_signal(&mut self, host: usize, conn: u64) {
         if let Some(sender) = self.sender(host, conn) {
-            sender.pending = Some((names, false));
+            sender.signalled = Some(false);
         }
     }
 
-    pub(crate) fn sender_names(&mut self, host: usize, conn: u64, names: &SyncNames) {
-        if let Some(sender) = self.sender(host, conn)
-            && sender.pending.as_ref().is_some_and(|(p, _)| p == names)
-        {
-            sender.names = names.clone();
-            sender.pending = None;
+    /// A walsender looks at the file.
+    pub(crate) fn sender_looks(&mut self, host: usize, conn: u64) {
+        let Some(names) = self.hosts[host]
+            .pg
+            .disk
+            .as_ref()
+            .map(|d| d.conf.names.clone())
+        else {
+            return;
+        };
+        if let Some(sender) = self.sender(host, conn) {
+            sender.names = names;
+            sender.signalled = None;
         }
     }
 
@@ -137,14 +145,21 @@ impl World {
         let Some(sender) = self.sender(host, conn) else {
             return;
         };
-        match sender.pending.take() {
-            Some((names, true)) => sender.names = names,
-            Some((names, false)) => sender.pending = Some((names, true)),
+        match sender.signalled {
+            Some(true) => self.sender_looks(host, conn),
+            Some(false) => sender.signalled = Some(true),
             None => {}
         }
+        let Some(sender) = self.sender(host, conn) else {
+            return;
+        };
+        let first = sender.flushed == 0;
         sender.reply_at = now;
         sender.flushed = flushed;
         sender.on_timeline |= timeline == current;
+        if first {
+            self.ship(host);
+        }
         self.release(host, conn);
     }
 

@@ -1,0 +1,90 @@
+//! A handful of fixed seeds, the scenarios, and that a seed is the whole story.
+
+use std::path::Path;
+
+use pgaf_sim::script::Script;
+use pgaf_sim::{play, run_seed};
+
+/// Writes what happened where the developer can read it, and says where.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the harness may write what the simulator may not"
+)]
+fn keep(name: &str, trace: &str) -> String {
+    let path = std::env::temp_dir().join(format!("pgaf-sim-{name}.trace"));
+    match std::fs::write(&path, trace) {
+        Ok(()) => format!("trace in {}", path.display()),
+        Err(error) => format!("no trace: {error}"),
+    }
+}
+
+fn check(nodes: usize, seeds: std::ops::RangeInclusive<u64>) {
+    for seed in seeds {
+        let run = run_seed(seed, nodes);
+        if let Some(broken) = &run.broken {
+            let kept = keep(&format!("{nodes}-{seed}"), &run.trace);
+            panic!("seed {seed} with {nodes} nodes: {broken}\n{kept}");
+        }
+        assert!(
+            run.acknowledged > 1000,
+            "seed {seed}: hardly anything was written"
+        );
+        assert!(run.virtual_ms >= 600_000);
+    }
+}
+
+#[test]
+fn fixed_seeds_of_pairs_keep_every_invariant() {
+    check(2, 1..=6);
+}
+
+#[test]
+fn fixed_seeds_of_three_nodes_keep_every_invariant() {
+    check(3, 1..=3);
+}
+
+/// Seeds that once broke an invariant: (nodes, seed). Each is told in the commit that mended it.
+const ONCE_BROKEN: &[(usize, u64)] = &[(3, 9), (3, 12), (2, 39)];
+
+#[test]
+fn seeds_that_once_broke_an_invariant_keep_them() {
+    for (nodes, seed) in ONCE_BROKEN {
+        check(*nodes, *seed..=*seed);
+    }
+}
+
+#[test]
+fn a_seed_replays_byte_for_byte() {
+    let (one, two) = (run_seed(42, 3), run_seed(42, 3));
+    assert!(one.trace == two.trace, "the traces differ");
+    assert!(one.trace.len() > 10_000);
+    assert!(one.trace != run_seed(43, 3).trace);
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the harness may read what the simulator may not"
+)]
+fn every_scenario_holds_in_the_simulator() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios");
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "txt"));
+    files.sort();
+    assert!(files.len() > 10, "no scenarios in {}", folder.display());
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let script = Script::parse(&text).unwrap();
+        for seed in 1..=3 {
+            let played = play(&script, seed);
+            let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+            if let Some(broken) = &played.broken {
+                let kept = keep(&name, &played.trace);
+                panic!("{name} with seed {seed}: {broken}\n{kept}");
+            }
+        }
+    }
+}
