@@ -73,7 +73,7 @@ pub(crate) fn read_state(path: &Path) -> Result<Option<LocalState>, Failure> {
         .as_ref()
         .map_or(journal.state, |goal| goal.state);
     Ok(Some(LocalState {
-        node: i64::try_from(journal.node.0).unwrap_or(0),
+        node: journal.node.0,
         group: i64::from(journal.group.0),
         current: if journal.dropped {
             NodeState::Dropped

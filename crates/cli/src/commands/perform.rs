@@ -196,7 +196,6 @@ impl Watch<'_> {
         let Self {
             formation,
             group,
-            before,
             wait,
             ..
         } = &self;

@@ -200,7 +200,7 @@ impl Key {
     }
 
     /// A value as it stands in a file; an old 0 becomes the default.
-    pub(crate) fn from_file(&self, value: &str) -> Option<String> {
+    pub(crate) fn as_read(&self, value: &str) -> Option<String> {
         match self.kind {
             Kind::Number {
                 zero_is_default: true,

@@ -152,7 +152,7 @@ impl Config {
         for (section, key, value) in entries {
             match config.index(&section, &key) {
                 Some(index) => {
-                    config.values[index] = keys::of(role)[index].from_file(&value);
+                    config.values[index] = keys::of(role)[index].as_read(&value);
                 }
                 None => config.others.push((section, key, value)),
             }
