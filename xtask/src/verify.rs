@@ -5,6 +5,8 @@ mod evidence;
 mod licences;
 mod text;
 
+pub(crate) use text::inner_tests;
+
 use std::process::Command;
 use std::time::Instant;
 
