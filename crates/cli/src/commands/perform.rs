@@ -60,6 +60,7 @@ pub(crate) fn failover(_context: &Context<'_>, parsed: &Parsed) -> Result<(), Fa
             group,
             before,
             wait,
+            allow_data_loss: loss,
         }
         .run()
         .await
@@ -113,6 +114,7 @@ pub(crate) fn promotion(_context: &Context<'_>, parsed: &Parsed) -> Result<(), F
             group,
             before,
             wait,
+            allow_data_loss: false,
         }
         .run()
         .await
@@ -162,6 +164,9 @@ async fn primary_of(client: &MonitorClient, formation: &str, group: i32) -> Opti
 struct End {
     /// Somebody was told to leave `primary` or to become it.
     moving: bool,
+    /// An operator gave up on this primary: whoever takes writes after it is the end, for it may
+    /// have no standby for a long time.
+    given_up: Option<i64>,
 }
 
 impl End {
@@ -175,7 +180,11 @@ impl End {
         let primary = states
             .iter()
             .all(|state| *state == NodeState::Primary.label());
-        (primary && self.moving).then_some(change.node_id)
+        let alone = self.given_up.is_some_and(|old| old != change.node_id)
+            && states
+                .iter()
+                .all(|state| *state == NodeState::WaitPrimary.label());
+        ((primary || alone) && self.moving).then_some(change.node_id)
     }
 }
 
@@ -189,6 +198,8 @@ struct Watch<'a> {
     before: Option<i64>,
     /// Seconds; 0 is without limit.
     wait: u64,
+    /// The primary before is given up.
+    allow_data_loss: bool,
 }
 
 impl Watch<'_> {
@@ -213,7 +224,10 @@ impl Watch<'_> {
         let widths = table::widths(&columns, &[]);
         out::stdout(&table::head(&columns, &widths));
         let start = Instant::now();
-        let mut end = End::default();
+        let mut end = End {
+            given_up: self.before.filter(|_| self.allow_data_loss),
+            ..End::default()
+        };
         let mut shown = BTreeMap::new();
         while let Some(change) = self.next(start).await? {
             if change.formation != self.formation || change.group_id != self.group {
@@ -354,5 +368,14 @@ mod tests {
         assert_eq!(end.after(&change(1, "primary", "draining")), None);
         assert_eq!(end.after(&change(2, "wait_primary", "primary")), None);
         assert_eq!(end.after(&change(2, "primary", "primary")), Some(2));
+        let mut end = End {
+            given_up: Some(1),
+            ..End::default()
+        };
+        assert_eq!(end.after(&change(1, "wait_primary", "wait_primary")), None);
+        assert_eq!(
+            end.after(&change(2, "wait_primary", "wait_primary")),
+            Some(2)
+        );
     }
 }
