@@ -29,6 +29,9 @@ pub(super) struct Wanted<'a> {
     pub(super) admitted: BTreeSet<NodeId>,
     pub(super) expected: BTreeSet<NodeId>,
     pub(super) checkpoint: bool,
+    /// It has just been promoted: `''` is a goal of its own, later, so that a candidate that nobody
+    /// hears of has acknowledged nothing (`safety.md` §4.6).
+    pub(super) opening: bool,
 }
 
 impl<'a> Wanted<'a> {
@@ -46,6 +49,7 @@ impl<'a> Wanted<'a> {
                 admitted: nodes(&lead.admitted),
                 expected: lead.expected.clone(),
                 checkpoint: lead.checkpoint,
+                opening: false,
             }),
             Order::Promote(promote) => Some(Self {
                 stamp: goal.stamp,
@@ -55,6 +59,7 @@ impl<'a> Wanted<'a> {
                 admitted: nodes(&promote.admitted),
                 expected: BTreeSet::new(),
                 checkpoint: false,
+                opening: true,
             }),
             Order::Wait
             | Order::Follow(_)
@@ -166,9 +171,13 @@ pub(super) fn running(view: &NodeView, wanted: &Wanted) -> Plan {
     let in_force = loaded && confirmed;
     // Named standbys must be seen in force before the state says so; a candidate that has just
     // been promoted only needs the names loaded, `''` needs to be loaded for all.
-    let enough = match (wanted.sync.is_asynchronous(), wanted.state) {
-        (false, NodeState::Primary) | (true, _) => in_force,
-        (false, _) => loaded,
+    let alone = wanted.sync.is_asynchronous();
+    let enough = if alone && wanted.opening {
+        !server.names.is_empty()
+    } else if alone || wanted.state == NodeState::Primary {
+        in_force
+    } else {
+        loaded
     };
     let reached = view.journal.prepared && enough;
     let shut = fence || (closed && must_wait_closed(view, wanted, in_force));
@@ -206,7 +215,8 @@ fn next(
     let memory = view.memory;
     let stamp = wanted.sync_stamp;
     // `''` frees waiting commits, so it comes before everything else.
-    if wanted.sync.is_asynchronous() && (!in_force || !memory.has_loaded(conf)) {
+    let alone = wanted.sync.is_asynchronous();
+    if alone && !wanted.opening && (!in_force || !memory.has_loaded(conf)) {
         return Some(Step::LoadEmpty {
             conf: conf.clone(),
             stamp,
@@ -245,7 +255,7 @@ fn next(
             stamp: wanted.stamp,
         });
     }
-    let settled = wanted.sync.is_asynchronous() || (in_force && memory.has_loaded(conf));
+    let settled = alone || (in_force && memory.has_loaded(conf));
     // Names come first; when they must wait for a standby, that may need the checkpoint to return.
     let stuck = memory
         .pause

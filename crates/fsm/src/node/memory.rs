@@ -279,12 +279,7 @@ impl Memory {
                     self.end = None;
                 }
             }
-            Step::Promote { .. }
-            | Step::Initdb { .. }
-            | Step::Rewind { .. }
-            | Step::SwapIn { .. } => {
-                self.forget_copy();
-            }
+            Step::Initdb { .. } | Step::Rewind { .. } | Step::SwapIn { .. } => self.forget_copy(),
             Step::EnsureSlots { .. } => self.slots = None,
             Step::WriteHba { .. } => self.hba = None,
             Step::Confirm { .. }
@@ -297,6 +292,7 @@ impl Memory {
             | Step::EnsureObjects
             | Step::Checkpoint { .. }
             | Step::BaseBackup { .. }
+            | Step::Promote { .. }
             | Step::AskPeers => {}
         }
         if let Step::Load { conf } = step

@@ -5,7 +5,7 @@ use pgaf_protocol::{
     UpstreamSeen,
 };
 
-use super::{NodeView, Plan, Replication, Work};
+use super::{Directory, NodeView, Plan, Replication, Work};
 
 /// What only the shell knows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -60,13 +60,21 @@ pub fn report(view: &NodeView, plan: &Plan, extras: &Extras) -> Report {
         upstream: upstream(view),
         look: extras.look,
         gate: server.map(|s| s.gate),
-        failed_starts: view.memory.failed_starts,
+        failed_starts: failed_starts(view),
         progress: observation.progress.clone(),
         trouble: plan.trouble.clone(),
         leaving: extras.leaving,
         closed: view.memory.hba.as_ref().is_some_and(|hba| hba.closed)
             && observation.postgres.is_running(),
     }
+}
+
+/// A primary's directory that is no whole copy any more cannot be started: nobody needs to wait
+/// until that has been tried.
+fn failed_starts(view: &NodeView) -> u32 {
+    let broken = matches!(view.observation.directory, Directory::Broken { .. });
+    let hopeless = broken && view.observation.is_down() && view.journal.opened().is_some();
+    view.memory.failed_starts.max(u32::from(hopeless))
 }
 
 /// The promise that stands; its position only while nothing can be received any more.

@@ -309,3 +309,23 @@ fn a_new_goal_for_the_same_branch_throws_no_base_backup_away() {
         "of a dead branch"
     );
 }
+
+#[test]
+fn a_candidate_without_names_opens_under_nobodys_and_loads_none_by_itself() {
+    let mut world = World::running(CopyRole::Standby, Some(Conf::promise()));
+    world.memory.end = Some(at(100));
+    let state = NodeState::StopReplication;
+    let Order::Promote(mut promote) = order(state, 0) else {
+        panic!("another order");
+    };
+    promote.sync = SyncConfig::asynchronous();
+    world.obey(stamp(2, 3), state, Order::Promote(promote), true);
+    assert!(world.settle().reached);
+    assert!(world.observation.postgres.is_primary());
+    let names = &world.observation.server.as_ref().unwrap().names;
+    assert_eq!(names, "nobody", "{:?}", world.words());
+    let state = NodeState::WaitPrimary;
+    world.obey(stamp(2, 4), state, order(state, 0), true);
+    assert!(world.settle().reached);
+    assert_eq!(world.observation.server.as_ref().unwrap().names, "");
+}
