@@ -37,6 +37,8 @@ pub struct Memory {
     pub peers_newer: Option<bool>,
     /// Postgres was seen running in this run.
     pub seen_running: bool,
+    /// Postgres has run since its directory was read.
+    pub ran: bool,
     /// The lease ends then.
     pub lease_until: Option<Time>,
     /// The configuration that the running Postgres has loaded.
@@ -140,6 +142,7 @@ impl Memory {
             heard: false,
             peers_newer: None,
             seen_running: false,
+            ran: false,
             lease_until: None,
             conf: None,
             hba: None,
@@ -201,6 +204,8 @@ impl Memory {
         if observation.postgres.is_running() {
             self.seen_running = true;
             self.failed_starts = 0;
+            // What was wrong with the stopped copy is over.
+            self.no_position = None;
         }
         if observation.starts_failed > self.starts_counted {
             let failed = observation.starts_failed - self.starts_counted;
@@ -218,6 +223,15 @@ impl Memory {
             // Nothing is acknowledged on a standby: its names were there long before.
             self.waits = true;
         }
+        if observation.is_down() && self.ran {
+            // More may have been received than was there at its start; only an end after which
+            // nothing could be received stands.
+            self.ran = false;
+            self.disk = self.end;
+            self.no_position = None;
+            self.at_least = None;
+        }
+        self.ran |= !observation.is_down();
         if observation.is_down() {
             self.waits = false;
             // What was loaded is gone with the process.

@@ -30,6 +30,10 @@ pub(super) fn obey(view: &NodeView, fast: bool) -> Plan {
         } => standby(view),
         // Started without an upstream, after its position was read: it receives nothing.
         Postgres::Starting if complete(view) => Plan::reached().soon(view.now),
+        // Its position could not be read; once it answers it says it itself.
+        Postgres::Starting if view.memory.receives_nothing() => {
+            Plan::wait("Postgres is starting without an upstream").soon(view.now)
+        }
         Postgres::Unresponsive if complete(view) => Plan::reached(),
         Postgres::Unresponsive if !overdue(view) => {
             Plan::wait("Postgres does not answer").again_at(deadline(view))

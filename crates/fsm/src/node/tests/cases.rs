@@ -329,3 +329,31 @@ fn a_candidate_without_names_opens_under_nobodys_and_loads_none_by_itself() {
     assert!(world.settle().reached);
     assert_eq!(world.observation.server.as_ref().unwrap().names, "");
 }
+
+#[test]
+fn a_copy_without_a_position_that_is_starting_is_waited_for_and_promises_then() {
+    let mut world = World::with_copy(CopyRole::Standby, false);
+    let state = NodeState::ReportLsn;
+    world.obey(stamp(2, 3), state, order(state, 0), true);
+    world.memory.no_position = Some("never recovered".into());
+    let started = Step::Start {
+        standby: true,
+        conf: Conf::promise(),
+        closed: false,
+    };
+    assert_eq!(decide(&world.view()).step, Some(started.clone()));
+    world.take(&started);
+    let server = world.observation.server.take();
+    let running = core::mem::replace(&mut world.observation.postgres, Postgres::Starting);
+    let plan = decide(&world.view());
+    assert_eq!(
+        (plan.step, plan.reached),
+        (None, false),
+        "no stop, no promise"
+    );
+    world.observation.postgres = running;
+    world.observation.server = server;
+    let plan = world.settle();
+    assert!(plan.reached);
+    assert!(world.memory.end.is_some());
+}
