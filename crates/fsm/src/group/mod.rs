@@ -1,7 +1,7 @@
 //! The monitor's brain: who is primary, and what each node of a group is told.
 //!
 //! A [`Group`] is durable: the shell stores it before anything that follows from it leaves the
-//! process. [`Live`] is what is known of a node only while this monitor runs. [`decide`] looks at
+//! process. [`Live`] is what is known of a node only while this monitor runs. [`decide()`] looks at
 //! both and at the time, and returns the group as it should be, what it waits for, and when to
 //! ask again. The shell's loop is: fold what came in, `decide`, store, send.
 //!

@@ -1,6 +1,6 @@
 //! The keeper's brain: from goal, journal and observation to the next step.
 //!
-//! The shell's loop is: observe, fold what was seen into [`Memory`], [`decide`], carry out the one
+//! The shell's loop is: observe, fold what was seen into [`Memory`], [`decide()`], carry out the one
 //! step of the [`Plan`], fold its [`Outcome`], [`report`](fn@report). Every step may be repeated;
 //! what must not be mistaken after a crash is journaled first ([`Work`], [`Entry`]).
 //!
