@@ -1,6 +1,8 @@
 //! One node.
 
-use std::time::Instant;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use pgaf_protocol::{NodeState, Postgres};
 
@@ -75,6 +77,67 @@ fn a_keeper_that_comes_back_goes_on_with_its_postgres() {
             node.kill_postgres();
             node.start().await;
             node.until("opens alone", |r| r.postgres.is_primary()).await;
+            node.stop().await;
+        },
+    );
+}
+
+#[test]
+fn an_existing_cluster_is_adopted_and_old_settings_of_ours_are_reset() {
+    run(
+        "single::an_existing_cluster_is_adopted_and_old_settings_of_ours_are_reset",
+        || async {
+            let mut node = Node::new(1);
+            let made = Command::new("/usr/lib/postgresql/15/bin/initdb")
+                .args(["--no-sync", "--auth=trust", "--username=postgres", "-D"])
+                .arg(&node.config.pgdata)
+                .stdout(Stdio::null())
+                .status()
+                .unwrap();
+            assert!(made.success());
+            let auto = node.config.pgdata.join("postgresql.auto.conf");
+            std::fs::write(
+                &auto,
+                "synchronous_standby_names = 'gone'\nwork_mem = '7MB'\n",
+            )
+            .unwrap();
+            node.start().await;
+            node.tell(1, 1, NodeState::Single, lead_alone(stamp(1, 1)))
+                .await;
+            let report = node.until_reached().await;
+            assert!(report.copy.is_some());
+            node.sql("create table t(i int)").await;
+            assert_eq!(node.sql("show synchronous_standby_names").await, "");
+            assert_eq!(
+                node.sql("show work_mem").await,
+                "7MB",
+                "the user's own stays"
+            );
+            node.stop().await;
+        },
+    );
+}
+
+#[test]
+fn a_goal_that_cannot_be_journaled_is_not_obeyed_until_it_can() {
+    run(
+        "single::a_goal_that_cannot_be_journaled_is_not_obeyed_until_it_can",
+        || async {
+            let mut node = Node::new(1);
+            let folder = node.config.journal.parent().unwrap().to_owned();
+            let mode = |bits| std::fs::Permissions::from_mode(bits);
+            node.start().await;
+            node.until("has looked", |r| r.node == node.id).await;
+            std::fs::set_permissions(&folder, mode(0o500)).unwrap();
+            node.tell(1, 1, NodeState::Single, lead_alone(stamp(1, 1)))
+                .await;
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            assert_eq!(node.report().seen, stamp(0, 0));
+            assert!(!node.config.pgdata.exists(), "nothing was done");
+            std::fs::set_permissions(&folder, mode(0o700)).unwrap();
+            node.tell(1, 1, NodeState::Single, lead_alone(stamp(1, 1)))
+                .await;
+            node.until_reached().await;
             node.stop().await;
         },
     );
