@@ -360,6 +360,18 @@ impl Memory {
         {
             self.pause = None;
         }
+        self.done(step, outcome, journal, since, now);
+    }
+
+    /// What a step that was carried out leaves behind.
+    fn done(
+        &mut self,
+        step: &Step,
+        outcome: &Outcome,
+        journal: &Journal,
+        since: Option<i64>,
+        now: Time,
+    ) {
         match step {
             Step::Start { conf, closed, .. } => {
                 self.conf = Some(conf.clone());
