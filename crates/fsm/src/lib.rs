@@ -16,7 +16,14 @@
 //! Read first: [`group::Group`] (what the monitor remembers) and
 //! `group::decide`, `node::decide`.
 #![no_std]
-#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may panic"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::wildcard_enum_match_arm,
+        reason = "a test may panic on what it does not expect"
+    )
+)]
 
 extern crate alloc;
 #[cfg(test)]
