@@ -3,6 +3,9 @@
 //! Owns the journal and the order of things. It must never act on what is not journaled, and never
 //! judge high availability itself: `pgaf_fsm::node` does.
 
+mod leave;
+mod say;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,12 +13,11 @@ use std::time::Duration;
 
 use pgaf_fsm::node::{
     Accepted, Entry, Extras, Journal, Memory, NodeView, Observation, Outcome, Plan, Step, accept,
-    decide, report,
+    decide,
 };
 use pgaf_protocol::{Answer, Incarnation, Look, Peer, Time};
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::change::gist;
 use crate::clock::{self, JumpWatch};
 use crate::instance::Instance;
 use crate::journal::JournalFile;
@@ -405,95 +407,6 @@ impl<'a, I: Instance> Keeper<'a, I> {
             }
         }
         true
-    }
-
-    /// Hands the report to the session; at once when it says something new.
-    fn publish(&mut self) {
-        let report = report(&self.view(), &self.plan, &self.extras);
-        let gist = gist(&report);
-        if self.said.as_ref() != Some(&gist) {
-            self.said = Some(gist);
-            self.number += 1;
-        }
-        self.ends.outgoing.send_replace(Outgoing {
-            report,
-            number: self.number,
-            heartbeat: Duration::from_millis(self.journal.settings.heartbeat_interval_ms),
-            announce: self.announcement(),
-        });
-    }
-
-    /// The name and address, when the monitor has not heard them yet.
-    fn announcement(&self) -> Option<Peer> {
-        let mut own = self.address.clone();
-        own.node = self.journal.node;
-        if own.name.is_empty() {
-            own.name.clone_from(&self.journal.name);
-        }
-        (self.journal.announced.as_ref() != Some(&own)).then_some(own)
-    }
-
-    fn log_plan(&mut self) {
-        if self.logged.trouble != self.plan.trouble {
-            if let Some(trouble) = &self.plan.trouble {
-                tracing::warn!("{trouble}");
-            }
-            self.logged.trouble.clone_from(&self.plan.trouble);
-        }
-        if self.logged.waiting != self.plan.waiting {
-            if let Some(waiting) = &self.plan.waiting {
-                tracing::debug!("{waiting}");
-            }
-            self.logged.waiting.clone_from(&self.plan.waiting);
-        }
-    }
-
-    /// Says goodbye, and stops Postgres. `stop` is repeated as it becomes more urgent.
-    pub(crate) async fn leave(&mut self, mode: pgaf_fsm::node::StopMode) {
-        self.extras.leaving = true;
-        self.publish();
-        if self
-            .running
-            .as_ref()
-            .is_some_and(|(step, _)| step.may_be_dropped())
-        {
-            self.running = None;
-        }
-        if let Some((_, running)) = self.running.take() {
-            running.await;
-        }
-        if let Some(looking) = self.looking.take() {
-            drop(looking);
-        }
-        self.observation = self.instance.observe().await;
-        if !self.observation.is_down() || self.observation.leftovers {
-            let outcome = self.instance.apply(Step::Stop { mode }).await;
-            if let Outcome::Failed { why } = outcome {
-                tracing::error!(why, "cannot stop Postgres");
-            }
-            self.observation = self.instance.observe().await;
-        }
-        self.plan = Plan::default();
-        self.memory.saw(&self.observation, clock::now());
-        self.publish();
-        self.await_answer(Duration::from_millis(500)).await;
-    }
-
-    /// Waits until the monitor has answered the newest report, for a while.
-    async fn await_answer(&mut self, limit: Duration) {
-        let wait = async {
-            while !self.is_heard() {
-                match self.ends.incoming.recv().await {
-                    Some(Incoming::Answer {
-                        number: Some(number),
-                        ..
-                    }) => self.answered_number = self.answered_number.max(number),
-                    Some(Incoming::Answer { number: None, .. } | Incoming::Announced(_)) => {}
-                    None => return,
-                }
-            }
-        };
-        let _late = tokio::time::timeout(limit, wait).await;
     }
 }
 

@@ -172,7 +172,7 @@ impl Node {
 
     /// As [`Self::start`], with a keeper that is killed once at each failpoint it meets, and that
     /// is started again each time. Answers the places where that happened, at the end.
-    pub(super) async fn start_chaos(&mut self) -> Rc<RefCell<BTreeSet<String>>> {
+    pub(super) fn start_chaos(&mut self) -> Rc<RefCell<BTreeSet<String>>> {
         let seen: Rc<RefCell<BTreeSet<String>>> = Rc::default();
         let (answers, mut told) = mpsc::channel::<Incoming>(64);
         let (reports_in, reports) = watch::channel(nothing_said());
@@ -186,8 +186,7 @@ impl Node {
                 let killed = Rc::clone(&places);
                 let mut task = tokio::task::spawn_local(chaos::KILLED.scope(killed, async move {
                     let keeper = std::panic::AssertUnwindSafe(keeper(stopped));
-                    let ended = futures::FutureExt::catch_unwind(keeper).await;
-                    ended.is_ok_and(|()| true)
+                    futures::FutureExt::catch_unwind(keeper).await.is_ok()
                 }));
                 let mut stop = Some(stop);
                 let mut said = running.reports.clone();

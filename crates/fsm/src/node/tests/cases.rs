@@ -135,11 +135,10 @@ fn stream(world: &mut World, fresh: bool) {
 #[test]
 fn a_primary_without_lease_and_standbys_fences_itself_and_opens_again() {
     let mut world = primary_under_names();
-    let admitted = match &mut world.journal.goal.as_mut().unwrap().order {
-        Order::Lead(lead) => &mut lead.admitted,
-        other => panic!("{other:?}"),
+    let Order::Lead(lead) = &mut world.journal.goal.as_mut().unwrap().order else {
+        panic!("another order");
     };
-    admitted.insert(OTHER);
+    lead.admitted.insert(OTHER);
     stream(&mut world, true);
     world.settle();
     world.memory.lease_until = None;

@@ -236,13 +236,14 @@ impl World {
         let since = self.observation.since();
         self.memory
             .finished(step, &outcome, &self.journal, since, self.now);
-        match step {
-            Step::EnsureObjects => self.journal.apply(Entry::Prepared),
-            Step::Checkpoint { .. } => self.journal.apply(Entry::Checkpointed),
-            Step::NameCopy { .. } | Step::SwapIn { .. } => {
-                self.memory.fresh = CopyId(self.memory.fresh.0 + 1);
-            }
-            _other => {}
+        if matches!(step, Step::EnsureObjects) {
+            self.journal.apply(Entry::Prepared);
+        }
+        if matches!(step, Step::Checkpoint { .. }) {
+            self.journal.apply(Entry::Checkpointed);
+        }
+        if matches!(step, Step::NameCopy { .. } | Step::SwapIn { .. }) {
+            self.memory.fresh = CopyId(self.memory.fresh.0 + 1);
         }
         self.now = Time(self.now.0 + 1);
     }
@@ -301,9 +302,11 @@ impl World {
 
     fn copied(&mut self, copy: CopyId, role: CopyRole) {
         let made = role == CopyRole::None;
-        let source = match self.journal.goal.as_ref().map(|goal| &goal.order) {
-            Some(Order::Follow(follow)) => follow.history.clone(),
-            _other => None,
+        let order = self.journal.goal.as_ref().map(|goal| &goal.order);
+        let source = if let Some(Order::Follow(follow)) = order {
+            follow.history.clone()
+        } else {
+            None
         };
         self.observation.directory = Directory::Present(Contents {
             copy: Some(copy),
@@ -383,46 +386,44 @@ impl World {
     fn check(&self, step: &Step) {
         let goal = self.journal.goal.as_ref();
         let order = goal.map(|goal| &goal.order);
+        let term = goal.map(|goal| goal.stamp.term);
         let heard = self.memory.heard;
-        match step {
-            Step::Start { standby: false, .. } => {
-                assert!(!self.journal.promised_away(), "promise broken: {self:#?}");
-                let term = goal.map(|goal| goal.stamp.term);
-                assert_eq!(self.journal.opened(), term, "opens in its goal's term only");
-                let leads = matches!(order, Some(Order::Lead(_) | Order::Promote(_)));
-                assert!(leads, "opens without an order");
-                let contents = self.observation.directory.contents();
-                assert!(
-                    contents.is_some_and(|c| c.was_primary),
-                    "opens a standby's copy"
-                );
-            }
-            Step::Promote { .. } => {
-                assert!(heard, "promotes without having heard the goal in this run");
-                assert!(matches!(order, Some(Order::Promote(_))));
-                assert!(self.memory.receives_nothing(), "promotes while it receives");
-                assert!(self.journal.promise >= goal.map(|g| g.stamp.term));
-            }
-            Step::Rewind { .. } | Step::BaseBackup { .. } | Step::SwapIn { .. } => {
-                assert!(heard, "replaces a copy without a word");
-                let Some(Order::Follow(follow)) = order else {
-                    panic!("replaces a copy without an order to follow");
-                };
-                assert!(follow.may_replace || self.journal.copy.is_none());
-                assert!(
-                    follow.history.is_some(),
-                    "from somebody who is no primary yet"
-                );
-            }
-            Step::Initdb { .. } => {
-                assert!(heard);
-                assert!(matches!(order, Some(Order::Lead(lead)) if lead.may_create));
-            }
-            Step::Load { conf } if self.observation.postgres.is_standby() => {
-                let weak = matches!(&conf.names, Names::Sync(s) if s.is_asynchronous());
-                assert!(!weak, "a standby whose commits would not wait");
-            }
-            _other => {}
+        if matches!(step, Step::Start { standby: false, .. }) {
+            assert!(!self.journal.promised_away(), "promise broken: {self:#?}");
+            assert_eq!(self.journal.opened(), term, "opens in its goal's term only");
+            let leads = matches!(order, Some(Order::Lead(_) | Order::Promote(_)));
+            assert!(leads, "opens without an order");
+            let contents = self.observation.directory.contents();
+            let was_primary = contents.is_some_and(|c| c.was_primary);
+            assert!(was_primary, "opens a standby's copy");
+        }
+        if matches!(step, Step::Promote { .. }) {
+            assert!(heard, "promotes without having heard the goal in this run");
+            assert!(matches!(order, Some(Order::Promote(_))));
+            assert!(self.memory.receives_nothing(), "promotes while it receives");
+            assert!(self.journal.promise >= term);
+        }
+        if matches!(
+            step,
+            Step::Rewind { .. } | Step::BaseBackup { .. } | Step::SwapIn { .. }
+        ) {
+            assert!(heard, "replaces a copy without a word");
+            let Some(Order::Follow(follow)) = order else {
+                panic!("replaces a copy without an order to follow");
+            };
+            assert!(follow.may_replace || self.journal.copy.is_none());
+            let known = follow.history.is_some();
+            assert!(known, "from somebody who is no primary yet");
+        }
+        if matches!(step, Step::Initdb { .. }) {
+            assert!(heard);
+            assert!(matches!(order, Some(Order::Lead(lead)) if lead.may_create));
+        }
+        if let Step::Load { conf } = step
+            && self.observation.postgres.is_standby()
+        {
+            let weak = matches!(&conf.names, Names::Sync(s) if s.is_asynchronous());
+            assert!(!weak, "a standby whose commits would not wait");
         }
     }
 
