@@ -65,6 +65,17 @@ fn running(view: &NodeView, order: &Follow) -> Plan {
             order.upstream.name
         ));
     }
+    if view.observation.wal_gone && order.history.is_some() {
+        if order.may_replace {
+            return Plan::act(Step::Stop {
+                mode: StopMode::Fast,
+            });
+        }
+        return Plan::wait(format!(
+            "{} does not keep the WAL any more that is needed next; waits until the copy may be replaced",
+            order.upstream.name
+        ));
+    }
     let conf = Conf::follow(&order.upstream);
     if !view.memory.has_loaded(&conf) {
         return Plan::act(Step::Load { conf });
@@ -129,6 +140,10 @@ fn present(view: &NodeView, order: &Follow, contents: &Contents) -> Plan {
         Some(Work::Replace { copy }) => return Plan::act(Step::SwapIn { copy }),
         Some(Work::Initdb { .. } | Work::Promote { .. }) | None => {}
     }
+    if order.may_replace && order.history.is_some() && (view.observation.wal_gone || hopeless(view))
+    {
+        return base_backup(view, order);
+    }
     let is_standby = view.journal.role == CopyRole::Standby && !contents.was_primary;
     if !is_standby && !contents.clean {
         // Crash recovery would open a branch of its own: only a rewind knows better.
@@ -150,6 +165,11 @@ fn present(view: &NodeView, order: &Follow, contents: &Contents) -> Plan {
         }
         (Some(_) | None, _) => start(view, order),
     }
+}
+
+/// Whether the copy is damaged, as Postgres said twice.
+fn hopeless(view: &NodeView) -> bool {
+    view.observation.start_hopeless && view.memory.failed_starts >= 2
 }
 
 fn start(view: &NodeView, order: &Follow) -> Plan {

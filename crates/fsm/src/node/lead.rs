@@ -19,6 +19,10 @@ const FIRST_WORD_MS: u64 = 2000;
 /// retries every 100 ms; chosen).
 const RETURNING: Duration = Duration::from_secs(3);
 
+/// Slots of standbys that do not stream are looked after this often: Postgres may have given up
+/// their WAL (chosen; a standby in that state needs a base backup anyway).
+const SLOTS_AGAIN: Duration = Duration::from_secs(30);
+
 /// What a primary is asked for, by an order to lead or by one to promote that is done.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted<'a> {
@@ -189,17 +193,21 @@ pub(super) fn running(view: &NodeView, wanted: &Wanted) -> Plan {
         plan.waiting = Some("waits until the sync configuration is in force".into());
     }
     plan.look_again = view.memory.lease_until.filter(|until| *until > view.now);
-    let awaited = wanted.admitted.iter().any(|node| {
-        !server
-            .senders
-            .iter()
-            .any(|s| s.node == *node && s.streaming && s.fresh)
-    });
-    if awaited && view.now.since(view.memory.goal_since) < RETURNING {
+    if absent(wanted, server) && view.now.since(view.memory.goal_since) < RETURNING {
         // A standby that may stream does so at any moment, and the monitor waits to hear of it.
         plan = plan.again_at(view.now.plus(Duration::from_millis(20)));
     }
     plan
+}
+
+/// Whether a standby that may stream does not.
+fn absent(wanted: &Wanted, server: &Server) -> bool {
+    wanted.admitted.iter().any(|node| {
+        !server
+            .senders
+            .iter()
+            .any(|s| s.node == *node && s.streaming && s.fresh)
+    })
 }
 
 /// The next thing a running primary lacks, most urgent first.
@@ -222,8 +230,12 @@ fn next(
             stamp,
         });
     }
+    let absent = absent(wanted, server);
     let slots = memory.slots.as_ref().is_some_and(|slots| {
-        slots.since == since
+        // A slot whose WAL was given up is made anew, or its standby never comes back.
+        let recent = view.now.since(slots.at) < SLOTS_AGAIN;
+        (!absent || recent)
+            && slots.since == since
             && slots.admitted == wanted.admitted
             && slots.expected == wanted.expected
     });

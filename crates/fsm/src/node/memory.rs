@@ -102,6 +102,8 @@ pub struct Slots {
     pub expected: BTreeSet<NodeId>,
     /// The postmaster that was asked.
     pub since: i64,
+    /// When it was asked.
+    pub at: Time,
 }
 
 /// A step that is not repeated before its time.
@@ -404,6 +406,7 @@ impl Memory {
                     admitted: admitted.clone(),
                     expected: expected.clone(),
                     since,
+                    at: now,
                 });
             }
             Step::WriteHba { closed } => {

@@ -26,6 +26,12 @@ pub(super) fn obey(view: &NodeView, goal: &Goal) -> Plan {
         Order::Reach(order) => promise::reach(view, goal, order),
         Order::Lead(_) | Order::Promote(_) => primary(view, goal),
         Order::Follow(order) => {
+            if running && view.journal.opened().is_some() {
+                // Killed between the goal and the end of its Postgres: somebody else is primary.
+                return Plan::act(Step::Stop {
+                    mode: StopMode::Immediate,
+                });
+            }
             if running {
                 return Plan::wait("waits for the monitor; Postgres goes on");
             }

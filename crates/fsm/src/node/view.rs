@@ -40,6 +40,10 @@ pub struct Observation {
     pub starts_failed: u32,
     /// What it said when it did so last.
     pub start_words: Option<String>,
+    /// Those words say that the copy is damaged: starting it again does not help.
+    pub start_hopeless: bool,
+    /// The WAL that this standby needs next is not kept by its upstream any more.
+    pub wal_gone: bool,
     /// This minor version of Postgres may miss the wait of the first commits after its start
     /// (`safety.md` §2.7).
     pub may_miss_first_wait: bool,

@@ -35,6 +35,7 @@ impl Local {
         let mut seen = Observation {
             starts_failed: self.starts_failed.get(),
             start_words: self.start_words.borrow().clone(),
+            start_hopeless: self.start_hopeless.get(),
             may_miss_first_wait: self.installation.version.may_miss_first_wait(),
             progress: self.progress.lock().ok().and_then(|p| p.clone()),
             ..Observation::default()
@@ -64,6 +65,7 @@ impl Local {
                 self.ask(&mut seen).await;
             }
         }
+        seen.wal_gone = self.wal_gone(seen.server.as_ref());
         seen
     }
 
@@ -97,6 +99,7 @@ impl Local {
                 } else {
                     let words = last_words(&self.pgdata());
                     tracing::warn!(?exit, words, "Postgres has ended before it answered");
+                    self.start_hopeless.set(is_hopeless(&words));
                     *self.start_words.borrow_mut() = Some(words);
                     self.starts_failed.set(self.starts_failed.get() + 1);
                 }
@@ -130,6 +133,7 @@ impl Local {
             }
         };
         self.note_answer();
+        self.start_hopeless.set(false);
         seen.postgres = Postgres::Running {
             since: micros(sql.postmaster_start),
             in_recovery: sql.in_recovery,
@@ -305,6 +309,23 @@ impl Local {
             history: self.history_of(data.timeline),
         }
     }
+}
+
+/// Whether Postgres' last words say that the copy is damaged, and not that something around it is
+/// wrong. Source: messages of Postgres 13 to 18 (`xlog.c`, `xlogrecovery.c`, `slru.c`).
+fn is_hopeless(words: &str) -> bool {
+    [
+        "PANIC:",
+        "could not locate a valid checkpoint record",
+        "could not locate required checkpoint record",
+        "WAL ends before consistent recovery point",
+        "WAL ends before end of online backup",
+        "is not a child of this server's history",
+        "requested timeline",
+        "invalid data in file",
+    ]
+    .iter()
+    .any(|sign| words.contains(sign))
 }
 
 /// What Postgres said before it ended: the fatal lines of its start-up log, at most.

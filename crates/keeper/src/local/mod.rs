@@ -5,6 +5,7 @@
 
 mod act;
 mod conf;
+mod kept;
 mod look;
 mod peers;
 mod rejoin;
@@ -66,6 +67,8 @@ pub(crate) struct Local {
     crashed: Cell<bool>,
     starts_failed: Cell<u32>,
     start_words: RefCell<Option<String>>,
+    start_hopeless: Cell<bool>,
+    kept: kept::Kept,
     known: RefCell<Known>,
     staging: RefCell<Option<Staging>>,
     deleting: RefCell<Option<tokio::task::JoinHandle<()>>>,
@@ -108,6 +111,8 @@ impl Local {
             crashed: Cell::new(false),
             starts_failed: Cell::new(0),
             start_words: RefCell::default(),
+            start_hopeless: Cell::new(false),
+            kept: kept::Kept::default(),
             known: RefCell::default(),
             staging: RefCell::default(),
             deleting: RefCell::default(),

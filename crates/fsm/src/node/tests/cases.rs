@@ -356,3 +356,45 @@ fn a_copy_without_a_position_that_is_starting_is_waited_for_and_promises_then() 
     assert!(plan.reached);
     assert!(world.memory.end.is_some());
 }
+
+#[test]
+fn a_standby_whose_wal_is_gone_or_whose_copy_is_damaged_takes_a_base_backup() {
+    let state = NodeState::Catchingup;
+    let mut gone = World::running(CopyRole::Standby, Some(Conf::follow(&peer())));
+    gone.observation.wal_gone = true;
+    gone.obey(stamp(2, 3), state, order(state, 1), true);
+    let mut damaged = World::with_copy(CopyRole::Standby, false);
+    damaged.obey(stamp(2, 3), state, order(state, 1), true);
+    damaged.observation.start_hopeless = true;
+    damaged.observation.starts_failed = 2;
+    for mut world in [gone, damaged] {
+        while world.steps.last().map(Step::word) != Some("base-backup") {
+            world.now = Time(world.now.0 + 1000);
+            world.memory.saw(&world.observation, world.now);
+            let step = decide(&world.view()).step.unwrap();
+            world.steps.push(step.clone());
+            world.take(&step);
+        }
+        assert!(
+            !world.words().contains(&"rewind".into()),
+            "{:?}",
+            world.words()
+        );
+        world.observation.wal_gone = false;
+        world.observation.start_hopeless = false;
+        assert!(world.settle().reached);
+    }
+}
+
+#[test]
+fn a_primary_that_was_told_to_follow_is_ended_even_before_its_keeper_hears_again() {
+    let mut world = World::running(CopyRole::Primary { term: Term(1) }, None);
+    let state = NodeState::Catchingup;
+    world.obey(stamp(2, 3), state, order(state, 1), false);
+    assert_eq!(
+        decide(&world.view()).step,
+        Some(Step::Stop {
+            mode: StopMode::Immediate
+        })
+    );
+}
