@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use pgaf_fsm::group::ProbeOutcome;
 use pgaf_fsm::node::Observation;
-use pgaf_protocol::{
-    Answer, History, Incarnation, Look, NodeId, Registered, Registration, Report, Time,
-};
+use pgaf_protocol::{Answer, History, Look, NodeId, Registered, Registration, Report, Time};
 
 use crate::net::Place;
 use crate::wal::Path;
@@ -147,7 +145,7 @@ pub(crate) enum Up {
 pub(crate) enum Down {
     Answer(Box<Answer>),
     Push(Box<Answer>),
-    Registered(Box<Registered>, Incarnation),
+    Registered(Box<Registered>),
     Refused(String),
     Closed,
 }

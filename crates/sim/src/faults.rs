@@ -1,10 +1,13 @@
 //! Faults and operations: what they are, and a random plan of them.
 
 use pgaf_fsm::group::Cluster;
+use pgaf_fsm::node::Journal;
+use pgaf_protocol::FormationId;
 
 use crate::event::{Event, Heal};
-use crate::monitor::Operation;
+use crate::monitor::{Operation, group_of};
 use crate::net::Place;
+use crate::pg::Pg;
 use crate::rng::Rng;
 use crate::world::World;
 
@@ -39,6 +42,11 @@ pub(crate) enum Fault {
     CrashJournal(Whom, u32, bool, u64),
     HoldReplay(Whom, u64),
     BadStarts(Whom, u32),
+    /// `pg_control` is gone: the copy is none any more.
+    Destroy(Whom),
+    /// The node is dropped, and registers anew with an empty host later.
+    DropAndJoin(Whom, u64),
+    Join(usize),
     /// Keeps a copy of the monitor's store, and puts it back later.
     RestoreLater(u64),
     Restore(Box<Cluster>),
@@ -202,13 +210,33 @@ impl World {
                     self.behead(host);
                 }
             }
+            Fault::Destroy(whom) => self.destroy(whom),
+            Fault::DropAndJoin(whom, back) => {
+                let host = self.whom(whom);
+                if self
+                    .operate(&Operation::Drop { host, force: false })
+                    .is_ok()
+                {
+                    let number = self.faults.len();
+                    self.faults.push(Fault::Join(host));
+                    self.after(back, Event::Fault(number));
+                }
+            }
+            Fault::Join(host) => self.join_anew(host),
             Fault::RestoreLater(back) => {
                 let store = Box::new(self.monitor.durable.clone());
                 let number = self.faults.len();
                 self.faults.push(Fault::Restore(store));
                 self.after(back, Event::Fault(number));
             }
-            Fault::Restore(store) => self.restore_monitor(*store),
+            Fault::Restore(store) => {
+                // Another membership needs an operator, who drops and registers nodes by hand.
+                let ids =
+                    |c: &Cluster| group_of(c).map(|g| g.nodes.keys().copied().collect::<Vec<_>>());
+                if ids(&store) == ids(&self.monitor.durable) {
+                    self.restore_monitor(*store);
+                }
+            }
             Fault::Operate(operation) => {
                 let done = self.operate(&operation);
                 self.coverage.event(if done.is_ok() {
@@ -231,6 +259,40 @@ impl World {
             | Fault::Slow(..)
             | Fault::Lossy(..) => {}
         }
+    }
+
+    /// Only when nothing else is wrong: two lost copies may lose what was acknowledged.
+    fn destroy(&mut self, whom: Whom) {
+        let host = self.whom(whom);
+        if !self.is_settled() || self.hosts[host].frozen {
+            return;
+        }
+        self.end_server(host, false);
+        self.hosts[host].pg.broken = Some("its control file is missing".into());
+        self.rouse_keeper(host);
+    }
+
+    /// An operator empties the host of a node that was dropped, and creates it anew.
+    fn join_anew(&mut self, host: usize) {
+        let name = self.hosts[host].name.clone();
+        let listed = self
+            .monitor
+            .group()
+            .is_some_and(|g| g.nodes.values().any(|n| n.name == name));
+        if listed || !self.hosts[host].up || self.hosts[host].frozen {
+            let number = self.faults.len();
+            self.faults.push(Fault::Join(host));
+            self.after(5000, Event::Fault(number));
+            return;
+        }
+        self.end_keeper(host, true);
+        self.end_server(host, false);
+        self.tokens += 1;
+        let token = format!("again{}", self.tokens);
+        let it = &mut self.hosts[host];
+        it.pg = Pg::default();
+        it.journal = Journal::new(token, FormationId::default());
+        self.start_keeper(host);
     }
 
     fn power_off_all(&mut self, back: u64) {
@@ -273,7 +335,7 @@ fn random_fault(rng: &mut Rng, nodes: usize) -> Fault {
         5 => rng.between(15_000, 60_000),
         _ => rng.between(1000, 12_000),
     };
-    match rng.between(0, 31) {
+    match rng.between(0, 37) {
         0..=2 => Fault::KillPostgres(whom),
         3 | 4 => Fault::KillKeeper(whom, time),
         5..=7 => Fault::KillHost(whom, time),
@@ -293,7 +355,10 @@ fn random_fault(rng: &mut Rng, nodes: usize) -> Fault {
         25 | 26 => Fault::CrashJournal(whom, small(rng, 12), rng.one_in(2), time),
         27 => Fault::HoldReplay(whom, time),
         28 => Fault::BadStarts(whom, small(rng, 5)),
-        29 => Fault::Operate(random_operation(rng, nodes)),
+        29 | 30 => Fault::Operate(random_operation(rng, nodes)),
+        31 => Fault::RestoreLater(rng.between(1000, 60_000)),
+        32 | 33 => Fault::Destroy(whom),
+        34 => Fault::DropAndJoin(whom, time),
         _ => Fault::Operate(Operation::Failover {
             allow_data_loss: false,
         }),
@@ -306,10 +371,14 @@ fn small(rng: &mut Rng, high: u64) -> u32 {
 
 fn random_operation(rng: &mut Rng, nodes: usize) -> Operation {
     let host = rng.below(nodes);
-    match rng.between(0, 3) {
+    match rng.between(0, 4) {
         0 => Operation::Priority {
             host,
-            priority: if rng.one_in(2) { 50 } else { 80 },
+            priority: [0, 50, 80][rng.below(3)],
+        },
+        2 => Operation::Quorum {
+            host,
+            quorum: rng.one_in(2),
         },
         1 if nodes > 2 => Operation::NumberSync(i64::from(small(rng, 1))),
         _ => Operation::Promotion(format!("node{}", host + 1)),

@@ -592,7 +592,7 @@ impl World {
                 keeper.reconnect_at = now + 1000;
                 self.note(|| format!("n{} is refused: {why}", host + 1));
             }
-            Down::Registered(registered, _) => {
+            Down::Registered(registered) => {
                 if let Some(link) = keeper.link.as_mut() {
                     link.asked = None;
                 }

@@ -267,8 +267,12 @@ impl World {
         let lineage = Lineage(self.rng.next());
         let m = &mut self.monitor;
         m.past_lineages.push(m.durable.lineage);
+        // Incarnations and node ids are counted outside of the store as well.
+        let (incarnation, next_node) = (m.durable.incarnation, m.durable.next_node);
         m.durable = older;
         m.durable.lineage = lineage;
+        m.durable.incarnation = incarnation;
+        m.durable.next_node = next_node;
         if let Some(group) = group_mut(&mut m.durable) {
             restored(group);
         }
@@ -344,9 +348,7 @@ impl World {
                 Up::Report(report) => self.take_report(session, *report),
                 Up::Register(wish) => {
                     let down = match operate::register(&mut self.monitor.cluster, &wish) {
-                        Ok(done) => {
-                            Down::Registered(Box::new(done), self.monitor.cluster.incarnation)
-                        }
+                        Ok(done) => Down::Registered(Box::new(done)),
                         Err(refusal) => Down::Refused(refusal.message),
                     };
                     self.monitor.saying.push(Saying::Other { session, down });

@@ -71,6 +71,7 @@ pub(crate) struct World {
     pub(crate) runs: u64,
     pub(crate) sessions: u64,
     pub(crate) steps: u64,
+    pub(crate) tokens: u64,
 }
 
 impl World {
@@ -115,6 +116,7 @@ impl World {
             runs: 0,
             sessions: 0,
             steps: 0,
+            tokens: 0,
         };
         for host in 0..nodes {
             world.after(10, Event::Client { host });
@@ -443,7 +445,11 @@ impl World {
             self.thaw_postgres(host);
             self.hosts[host].crash_in = None;
             self.hosts[host].pg.bad_starts = 0;
-            if !self.hosts[host].journal.dropped {
+            if self.hosts[host].journal.dropped {
+                let join = self.faults.len();
+                self.faults.push(Fault::Join(host));
+                self.after(100, Event::Fault(join));
+            } else {
                 self.start_host(host);
             }
         }
