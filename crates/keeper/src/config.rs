@@ -22,7 +22,7 @@ pub enum HbaLevel {
 }
 
 /// Everything one keeper needs to know about its node. What may change while it runs comes again
-/// through the `reload` channel of [`crate::run`].
+/// through the `reload` channel of [`crate::run()`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeeperConfig {
     /// The data directory, absolute.

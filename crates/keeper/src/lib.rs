@@ -12,7 +12,7 @@
 //!                                                  local (Postgres, PGDATA)
 //! ```
 //!
-//! Read first: [`KeeperConfig`], [`create`], [`run`].
+//! Read first: [`KeeperConfig`], [`create()`], [`run()`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may panic"))]
 
@@ -64,7 +64,7 @@ pub enum Shutdown {
     Immediate,
 }
 
-/// How long [`run`] goes on.
+/// How long [`run()`] goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
     /// Until it is told to stop, or the node is dropped.
@@ -74,7 +74,7 @@ pub enum Until {
     Initialized,
 }
 
-/// How [`run`] ended without an error; all are exit code 0.
+/// How [`run()`] ended without an error; all are exit code 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// It was told to stop; Postgres is down.

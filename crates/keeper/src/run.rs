@@ -20,7 +20,7 @@ const BACKLOG: usize = 64;
 /// A witness has heard from a node when a replication message came within this (`design.md` §4).
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
-/// Runs the keeper. Needs the journal that [`crate::create`] wrote. Wants a current-thread runtime
+/// Runs the keeper. Needs the journal that [`crate::create()`] wrote. Wants a current-thread runtime
 /// with all drivers. A configuration that comes through `reload` replaces the one before.
 ///
 /// # Errors
