@@ -1,4 +1,6 @@
-//! Faults and operations: what they are, and a random plan of them.
+//! Faults and operations: what they are, and what they do when they strike.
+
+mod plan;
 
 use pgaf_fsm::group::Cluster;
 use pgaf_fsm::node::Journal;
@@ -8,8 +10,9 @@ use crate::event::{Event, Heal};
 use crate::monitor::{Operation, group_of};
 use crate::net::Place;
 use crate::pg::Pg;
-use crate::rng::Rng;
 use crate::world::World;
+
+pub(crate) use plan::STORM;
 
 /// Whom a fault hits; looked up when it strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,66 +22,61 @@ pub(crate) enum Whom {
     Host(usize),
 }
 
+/// What happens to processes for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Process {
+    KillKeeper,
+    KillHost,
+    PowerOff,
+    Freeze,
+    FreezeKeeper,
+    HangPostgres,
+    /// The keeper dies before (false) or after (true) so many more journal entries.
+    CrashJournal(u32, bool),
+    HoldReplay,
+}
+
+/// What happens to the network for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Link {
+    All(Whom),
+    Monitor(Whom),
+    Peers(Whom),
+    /// One way only, between any two places, by their index.
+    OneWay(usize, usize),
+    Slow(u64),
+    Lossy(u64),
+}
+
+/// What happens once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    KillPostgres,
+    BadStarts(u32),
+    /// `pg_control` is gone: the copy is none any more.
+    Destroy,
+    /// The node is dropped, and registers anew with an empty host later.
+    DropAndJoin(u64),
+    Join,
+}
+
 /// One thing that goes wrong, or that somebody asks for. Times are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
-    KillPostgres(Whom),
-    KillKeeper(Whom, u64),
-    KillHost(Whom, u64),
-    PowerOff(Whom, u64),
+    Process(Process, Whom, u64),
+    Link(Link, u64),
+    Trouble(Trouble, Whom),
     PowerOffAll(u64),
-    Freeze(Whom, u64),
-    Hang(Whom, u64),
-    CutAll(Whom, u64),
-    CutMonitor(Whom, u64),
-    CutPeers(Whom, u64),
-    /// One way only, between any two places, by their index.
-    CutOneWay(usize, usize, u64),
-    Slow(u64, u64),
-    Lossy(u64, u64),
     KillMonitor(u64),
     FreezeMonitor(u64),
     CrashCommit(u32, bool, u64),
-    CrashJournal(Whom, u32, bool, u64),
-    HoldReplay(Whom, u64),
-    BadStarts(Whom, u32),
-    /// `pg_control` is gone: the copy is none any more.
-    Destroy(Whom),
-    /// The node is dropped, and registers anew with an empty host later.
-    DropAndJoin(Whom, u64),
-    Join(usize),
     /// Keeps a copy of the monitor's store, and puts it back later.
     RestoreLater(u64),
     Restore(Box<Cluster>),
     Operate(Operation),
 }
 
-/// How many faults a seed has, at least and at most.
-const FAULTS: (u64, u64) = (6, 14);
-/// How long faults go on striking, in virtual milliseconds.
-pub(crate) const STORM: u64 = 600_000;
-
 impl World {
-    /// Makes a plan for this seed and puts it into the queue, from now on.
-    pub(crate) fn plan_faults(&mut self) {
-        let mut rng = Rng::new(self.rng.next());
-        let count = rng.between(FAULTS.0, FAULTS.1);
-        let mut at = rng.between(1000, 20_000);
-        for index in 0..count {
-            let fault = random_fault(&mut rng, self.hosts.len());
-            let number = self.faults.len();
-            self.faults.push(fault);
-            self.after(at, Event::Fault(number));
-            // The second one overlaps the first; later ones mostly come in bursts too.
-            at += if index == 0 || rng.one_in(2) {
-                rng.between(0, 3000)
-            } else {
-                rng.between(3000, 2 * STORM / count)
-            };
-            at = at.min(STORM - 20_000);
-        }
-    }
-
     /// The host a fault hits now.
     pub(crate) fn whom(&self, whom: Whom) -> usize {
         let leader = self
@@ -101,82 +99,20 @@ impl World {
         let Some(fault) = self.faults.get(index).cloned() else {
             return;
         };
-        self.note(|| format!("FAULT {}", fault_text(&fault)));
+        if !matches!(fault, Fault::Restore(_)) {
+            self.note(|| format!("FAULT {fault:?}"));
+        }
         match fault {
-            Fault::KillPostgres(whom) => {
+            Fault::Process(kind, whom, time) => {
                 let host = self.whom(whom);
-                if !self.hosts[host].frozen {
-                    self.behead(host);
-                }
+                self.strike_process(kind, host, time);
             }
-            Fault::KillKeeper(whom, back) => {
+            Fault::Link(kind, time) => self.strike_link(kind, time),
+            Fault::Trouble(kind, whom) => {
                 let host = self.whom(whom);
-                self.end_keeper(host, true);
-                self.after(back, Event::Heal(Heal::StartKeeper(host)));
-            }
-            Fault::KillHost(whom, back) => {
-                let host = self.whom(whom);
-                self.kill_host(host, false);
-                self.after(back, Event::Heal(Heal::StartHost(host)));
-            }
-            Fault::PowerOff(whom, back) => {
-                let host = self.whom(whom);
-                self.kill_host(host, true);
-                self.after(back, Event::Heal(Heal::StartHost(host)));
+                self.strike_once(kind, host);
             }
             Fault::PowerOffAll(back) => self.power_off_all(back),
-            Fault::Freeze(whom, time) => {
-                let host = self.whom(whom);
-                if self.hosts[host].up {
-                    self.freeze(host);
-                    self.after(time, Event::Heal(Heal::Thaw(host)));
-                }
-            }
-            Fault::Hang(whom, time) => {
-                let host = self.whom(whom);
-                self.hang_postgres(host);
-                self.after(time, Event::Heal(Heal::ThawPostgres(host)));
-            }
-            Fault::CutAll(whom, time) => {
-                let me = Place::Node(self.whom(whom));
-                let others = self.places().into_iter().filter(|p| *p != me);
-                let pairs = others.flat_map(|p| [(me, p), (p, me)]).collect();
-                self.cut(pairs, time);
-            }
-            Fault::CutMonitor(whom, time) => {
-                let me = Place::Node(self.whom(whom));
-                self.cut(vec![(me, Place::Monitor), (Place::Monitor, me)], time);
-            }
-            Fault::CutPeers(whom, time) => {
-                let me = Place::Node(self.whom(whom));
-                let others = self
-                    .places()
-                    .into_iter()
-                    .filter(|p| *p != me && *p != Place::Monitor);
-                let pairs = others.flat_map(|p| [(me, p), (p, me)]).collect();
-                self.cut(pairs, time);
-            }
-            Fault::CutOneWay(from, to, time) => {
-                let places = self.places();
-                let pair = (places[from % places.len()], places[to % places.len()]);
-                if pair.0 != pair.1 {
-                    self.cut(vec![pair], time);
-                }
-            }
-            Fault::Slow(ms, time) => {
-                self.net.slow = ms;
-                self.after(time, Event::Heal(Heal::Hasten));
-            }
-            Fault::Lossy(loss, time) => {
-                self.net.loss = loss;
-                self.after(time, Event::Heal(Heal::Hasten));
-            }
-            other => self.strike_rarer(other),
-        }
-    }
-
-    fn strike_rarer(&mut self, fault: Fault) {
-        match fault {
             Fault::KillMonitor(back) => {
                 self.kill_monitor();
                 self.after(back, Event::Heal(Heal::StartMonitor));
@@ -191,52 +127,11 @@ impl World {
                 self.monitor.crash_in = Some((left, after));
                 self.after(back, Event::Heal(Heal::StartMonitor));
             }
-            Fault::CrashJournal(whom, left, after, back) => {
-                let host = self.whom(whom);
-                self.hosts[host].crash_in = Some((left, after));
-                self.after(back, Event::Heal(Heal::StartKeeper(host)));
-            }
-            Fault::HoldReplay(whom, time) => {
-                let host = self.whom(whom);
-                let until = self.now + time;
-                if let Some(server) = self.hosts[host].pg.server.as_mut() {
-                    server.replay_held = until;
-                }
-            }
-            Fault::BadStarts(whom, count) => {
-                let host = self.whom(whom);
-                self.hosts[host].pg.bad_starts = count;
-                if !self.hosts[host].frozen {
-                    self.behead(host);
-                }
-            }
-            Fault::Destroy(whom) => self.destroy(whom),
-            Fault::DropAndJoin(whom, back) => {
-                let host = self.whom(whom);
-                if self
-                    .operate(&Operation::Drop { host, force: false })
-                    .is_ok()
-                {
-                    let number = self.faults.len();
-                    self.faults.push(Fault::Join(host));
-                    self.after(back, Event::Fault(number));
-                }
-            }
-            Fault::Join(host) => self.join_anew(host),
             Fault::RestoreLater(back) => {
                 let store = Box::new(self.monitor.durable.clone());
-                let number = self.faults.len();
-                self.faults.push(Fault::Restore(store));
-                self.after(back, Event::Fault(number));
+                self.fault_after(back, Fault::Restore(store));
             }
-            Fault::Restore(store) => {
-                // Another membership needs an operator, who drops and registers nodes by hand.
-                let ids =
-                    |c: &Cluster| group_of(c).map(|g| g.nodes.keys().copied().collect::<Vec<_>>());
-                if ids(&store) == ids(&self.monitor.durable) {
-                    self.restore_monitor(*store);
-                }
-            }
+            Fault::Restore(store) => self.restore_if_same(*store),
             Fault::Operate(operation) => {
                 let done = self.operate(&operation);
                 self.coverage.event(if done.is_ok() {
@@ -245,26 +140,131 @@ impl World {
                     "operation.refused"
                 });
             }
-            Fault::KillPostgres(_)
-            | Fault::KillKeeper(..)
-            | Fault::KillHost(..)
-            | Fault::PowerOff(..)
-            | Fault::PowerOffAll(_)
-            | Fault::Freeze(..)
-            | Fault::Hang(..)
-            | Fault::CutAll(..)
-            | Fault::CutMonitor(..)
-            | Fault::CutPeers(..)
-            | Fault::CutOneWay(..)
-            | Fault::Slow(..)
-            | Fault::Lossy(..) => {}
+        }
+    }
+
+    fn strike_process(&mut self, kind: Process, host: usize, time: u64) {
+        let heal = match kind {
+            Process::KillKeeper => {
+                self.end_keeper(host, true);
+                Heal::StartKeeper(host)
+            }
+            Process::KillHost => {
+                self.kill_host(host, false);
+                Heal::StartHost(host)
+            }
+            Process::PowerOff => {
+                self.kill_host(host, true);
+                Heal::StartHost(host)
+            }
+            Process::Freeze => {
+                if !self.hosts[host].up {
+                    return;
+                }
+                self.freeze(host);
+                Heal::Thaw(host)
+            }
+            Process::FreezeKeeper => {
+                self.hosts[host].keeper_frozen = true;
+                Heal::Thaw(host)
+            }
+            Process::HangPostgres => {
+                self.hang_postgres(host);
+                Heal::ThawPostgres(host)
+            }
+            Process::CrashJournal(left, after) => {
+                self.hosts[host].crash_in = Some((left, after));
+                Heal::StartKeeper(host)
+            }
+            Process::HoldReplay => {
+                let until = self.now + time;
+                if let Some(server) = self.hosts[host].pg.server.as_mut() {
+                    server.replay_held = until;
+                }
+                return;
+            }
+        };
+        self.after(time, Event::Heal(heal));
+    }
+
+    fn strike_link(&mut self, kind: Link, time: u64) {
+        let places = self.places();
+        let both = |me: Place, others: &mut dyn Iterator<Item = Place>| -> Vec<(Place, Place)> {
+            others
+                .filter(|p| *p != me)
+                .flat_map(|p| [(me, p), (p, me)])
+                .collect()
+        };
+        let pairs = match kind {
+            Link::All(whom) => both(Place::Node(self.whom(whom)), &mut places.iter().copied()),
+            Link::Monitor(whom) => both(
+                Place::Node(self.whom(whom)),
+                &mut std::iter::once(Place::Monitor),
+            ),
+            Link::Peers(whom) => both(
+                Place::Node(self.whom(whom)),
+                &mut places.iter().copied().filter(|p| *p != Place::Monitor),
+            ),
+            Link::OneWay(from, to) => {
+                let pair = (places[from % places.len()], places[to % places.len()]);
+                if pair.0 == pair.1 {
+                    Vec::new()
+                } else {
+                    vec![pair]
+                }
+            }
+            Link::Slow(ms) => {
+                self.net.slow = ms;
+                return self.after(time, Event::Heal(Heal::Hasten));
+            }
+            Link::Lossy(loss) => {
+                self.net.loss = loss;
+                return self.after(time, Event::Heal(Heal::Hasten));
+            }
+        };
+        for (from, to) in &pairs {
+            self.net.cut(*from, *to);
+        }
+        self.after(time, Event::Heal(Heal::Mend(pairs)));
+    }
+
+    fn strike_once(&mut self, kind: Trouble, host: usize) {
+        match kind {
+            Trouble::KillPostgres => {
+                if !self.hosts[host].frozen {
+                    self.behead(host);
+                }
+            }
+            Trouble::BadStarts(count) => {
+                self.hosts[host].pg.bad_starts = count;
+                if !self.hosts[host].frozen {
+                    self.behead(host);
+                }
+            }
+            Trouble::Destroy => self.destroy(host),
+            Trouble::DropAndJoin(back) => {
+                let staying = self
+                    .monitor
+                    .group()
+                    .map_or(0, |g| g.nodes.values().filter(|n| !n.leaving).count());
+                let drop = Operation::Drop { host, force: false };
+                // A group whose last node is dropped begins anew, empty.
+                if staying > 1 && self.operate(&drop).is_ok() {
+                    self.fault_after(back, Fault::Trouble(Trouble::Join, Whom::Host(host)));
+                }
+            }
+            Trouble::Join => self.join_anew(host),
         }
     }
 
     /// Only when nothing else is wrong: two lost copies may lose what was acknowledged.
-    fn destroy(&mut self, whom: Whom) {
-        let host = self.whom(whom);
-        if !self.is_settled() || self.hosts[host].frozen {
+    fn destroy(&mut self, host: usize) {
+        let named = self
+            .monitor
+            .group()
+            .and_then(|g| g.possible.last())
+            .is_some_and(|p| !p.config.is_asynchronous());
+        if !self.is_settled() || self.hosts[host].frozen || !named {
             return;
         }
         self.end_server(host, false);
@@ -280,10 +280,7 @@ impl World {
             .group()
             .is_some_and(|g| g.nodes.values().any(|n| n.name == name));
         if listed || !self.hosts[host].up || self.hosts[host].frozen {
-            let number = self.faults.len();
-            self.faults.push(Fault::Join(host));
-            self.after(5000, Event::Fault(number));
-            return;
+            return self.fault_after(5000, Fault::Trouble(Trouble::Join, Whom::Host(host)));
         }
         self.end_keeper(host, true);
         self.end_server(host, false);
@@ -293,6 +290,20 @@ impl World {
         it.pg = Pg::default();
         it.journal = Journal::new(token, FormationId::default());
         self.start_keeper(host);
+    }
+
+    /// A node that was dropped and is still on its host registers anew.
+    pub(crate) fn join_later(&mut self, host: usize) {
+        self.fault_after(100, Fault::Trouble(Trouble::Join, Whom::Host(host)));
+    }
+
+    /// Another membership needs an operator, who drops and registers nodes by hand.
+    fn restore_if_same(&mut self, store: Cluster) {
+        let ids = |c: &Cluster| group_of(c).map(|g| g.nodes.keys().copied().collect::<Vec<_>>());
+        if ids(&store) == ids(&self.monitor.durable) {
+            self.note(|| "FAULT Restore".to_owned());
+            self.restore_monitor(store);
+        }
     }
 
     fn power_off_all(&mut self, back: u64) {
@@ -305,82 +316,5 @@ impl World {
             let late = self.rng.between(0, 15_000);
             self.after(back + late, Event::Heal(Heal::StartHost(host)));
         }
-    }
-
-    fn cut(&mut self, pairs: Vec<(Place, Place)>, time: u64) {
-        for (from, to) in &pairs {
-            self.net.cut(*from, *to);
-        }
-        self.after(time, Event::Heal(Heal::Mend(pairs)));
-    }
-}
-
-/// A restored store is too long to print.
-fn fault_text(fault: &Fault) -> String {
-    match fault {
-        Fault::Restore(store) => format!("Restore(incarnation {})", store.incarnation),
-        other => format!("{other:?}"),
-    }
-}
-
-fn random_fault(rng: &mut Rng, nodes: usize) -> Fault {
-    let whom = match rng.between(0, 4) {
-        0 | 1 => Whom::Primary,
-        2 => Whom::Standby,
-        _ => Whom::Host(rng.below(nodes)),
-    };
-    // Mostly some seconds; at times less than any timeout, at times long.
-    let time = match rng.between(0, 5) {
-        0 => rng.between(20, 1000),
-        5 => rng.between(15_000, 60_000),
-        _ => rng.between(1000, 12_000),
-    };
-    match rng.between(0, 37) {
-        0..=2 => Fault::KillPostgres(whom),
-        3 | 4 => Fault::KillKeeper(whom, time),
-        5..=7 => Fault::KillHost(whom, time),
-        8 | 9 => Fault::PowerOff(whom, time),
-        10 => Fault::PowerOffAll(time),
-        11 | 12 => Fault::Freeze(whom, time),
-        13 => Fault::Hang(whom, time),
-        14 | 15 => Fault::CutAll(whom, time),
-        16 => Fault::CutMonitor(whom, time),
-        17 => Fault::CutPeers(whom, time),
-        18 | 19 => Fault::CutOneWay(rng.below(nodes + 1), rng.below(nodes + 1), time),
-        20 => Fault::Slow(rng.between(5, 400), time),
-        21 => Fault::Lossy(rng.between(3, 20), time),
-        22 => Fault::KillMonitor(time),
-        23 => Fault::FreezeMonitor(time),
-        24 => Fault::CrashCommit(small(rng, 6), rng.one_in(2), time),
-        25 | 26 => Fault::CrashJournal(whom, small(rng, 12), rng.one_in(2), time),
-        27 => Fault::HoldReplay(whom, time),
-        28 => Fault::BadStarts(whom, small(rng, 5)),
-        29 | 30 => Fault::Operate(random_operation(rng, nodes)),
-        31 => Fault::RestoreLater(rng.between(1000, 60_000)),
-        32 | 33 => Fault::Destroy(whom),
-        34 => Fault::DropAndJoin(whom, time),
-        _ => Fault::Operate(Operation::Failover {
-            allow_data_loss: false,
-        }),
-    }
-}
-
-fn small(rng: &mut Rng, high: u64) -> u32 {
-    u32::try_from(rng.between(0, high)).unwrap_or(0)
-}
-
-fn random_operation(rng: &mut Rng, nodes: usize) -> Operation {
-    let host = rng.below(nodes);
-    match rng.between(0, 4) {
-        0 => Operation::Priority {
-            host,
-            priority: [0, 50, 80][rng.below(3)],
-        },
-        2 => Operation::Quorum {
-            host,
-            quorum: rng.one_in(2),
-        },
-        1 if nodes > 2 => Operation::NumberSync(i64::from(small(rng, 1))),
-        _ => Operation::Promotion(format!("node{}", host + 1)),
     }
 }

@@ -44,7 +44,7 @@ impl Rng {
 
     /// Whether something that happens once in `n` times happens.
     pub(crate) fn one_in(&mut self, n: u64) -> bool {
-        n > 0 && self.next() % n == 0
+        n > 0 && self.next().is_multiple_of(n)
     }
 
     /// An index below `n`.

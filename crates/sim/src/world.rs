@@ -31,6 +31,8 @@ pub(crate) struct Host {
     pub(crate) up: bool,
     /// Every process of it is stopped.
     pub(crate) frozen: bool,
+    /// Only its keeper is stopped.
+    pub(crate) keeper_frozen: bool,
     deferred: Vec<Event>,
     /// What waits for a Postgres that hangs alone.
     hung: Vec<Event>,
@@ -84,6 +86,7 @@ impl World {
                 name: format!("node{n}"),
                 up: true,
                 frozen: false,
+                keeper_frozen: false,
                 deferred: Vec::new(),
                 hung: Vec::new(),
                 journal: Journal::new(format!("token{n}"), FormationId::default()),
@@ -178,7 +181,7 @@ impl World {
                 return self.hosts[*host].deferred.push(event);
             }
             Event::Keeper { host, .. } | Event::ToKeeper { host, .. }
-                if self.hosts[*host].frozen =>
+                if self.hosts[*host].frozen || self.hosts[*host].keeper_frozen =>
             {
                 return self.hosts[*host].deferred.push(event);
             }
@@ -272,6 +275,19 @@ impl World {
             }
             PgEvent::StandbyFlush { upto } => self.standby_flushed(host, upto),
             PgEvent::Replay => self.replay(host),
+            PgEvent::Connect { .. }
+            | PgEvent::Accepted { .. }
+            | PgEvent::Refused { .. }
+            | PgEvent::Wal { .. }
+            | PgEvent::Reply { .. }
+            | PgEvent::KeepAlive { .. }
+            | PgEvent::Closed { .. } => self.on_connection(host, what),
+        }
+    }
+
+    /// What belongs to streaming replication.
+    fn on_connection(&mut self, host: usize, what: PgEvent) {
+        match what {
             PgEvent::Connect {
                 conn,
                 from,
@@ -295,11 +311,24 @@ impl World {
                 self.sender_reply(host, conn, flushed, timeline);
                 let other = self.sender(host, conn).map(|s| s.host);
                 if let (true, Some(other)) = (ping, other) {
-                    self.to_pg(host, other, PgEvent::KeepAlive { conn });
+                    self.tell_pg(host, other, PgEvent::KeepAlive { conn });
                 }
             }
             PgEvent::KeepAlive { conn } => self.keep_alive(host, conn),
             PgEvent::Closed { conn } => self.hung_up(host, conn),
+            PgEvent::Ready
+            | PgEvent::Tick
+            | PgEvent::Gone
+            | PgEvent::Flushed { .. }
+            | PgEvent::Postmaster
+            | PgEvent::Checkpointer
+            | PgEvent::Startup
+            | PgEvent::SenderSignal(_)
+            | PgEvent::SenderNames(_)
+            | PgEvent::Promoted
+            | PgEvent::Checkpointed
+            | PgEvent::StandbyFlush { .. }
+            | PgEvent::Replay => {}
         }
     }
 
@@ -349,11 +378,12 @@ impl World {
 
     /// Everything that waited happens now, each session's messages in their order.
     pub(crate) fn thaw(&mut self, host: usize) {
-        if !self.hosts[host].frozen {
+        if !self.hosts[host].frozen && !self.hosts[host].keeper_frozen {
             return;
         }
         self.note(|| format!("thaw n{}", host + 1));
         self.hosts[host].frozen = false;
+        self.hosts[host].keeper_frozen = false;
         let waiting = core::mem::take(&mut self.hosts[host].deferred);
         self.replay_deferred(waiting);
     }
@@ -446,9 +476,7 @@ impl World {
             self.hosts[host].crash_in = None;
             self.hosts[host].pg.bad_starts = 0;
             if self.hosts[host].journal.dropped {
-                let join = self.faults.len();
-                self.faults.push(Fault::Join(host));
-                self.after(100, Event::Fault(join));
+                self.join_later(host);
             } else {
                 self.start_host(host);
             }
@@ -542,6 +570,11 @@ impl World {
                 );
             }
         }
+        self.host_summary(&mut text);
+        text
+    }
+
+    fn host_summary(&self, text: &mut String) {
         for (index, host) in self.hosts.iter().enumerate() {
             let path = host
                 .pg
@@ -576,6 +609,5 @@ impl World {
                 host.keeper.as_ref().map(|k| k.memory.pause.clone())
             );
         }
-        text
     }
 }

@@ -118,12 +118,12 @@ impl World {
                 node,
                 path,
             };
-            self.to_pg(host, upstream, connect);
+            self.tell_pg(host, upstream, connect);
         }
     }
 
     /// Sends an event to whatever server runs on another host when it arrives.
-    pub(crate) fn to_pg(&mut self, from: usize, to: usize, what: PgEvent) {
+    pub(crate) fn tell_pg(&mut self, from: usize, to: usize, what: PgEvent) {
         let event = Event::Pg {
             host: to,
             boot: 0,
@@ -144,7 +144,7 @@ impl World {
         let refused = self.refusal(host, node, theirs);
         if let Some(why) = refused {
             self.note(|| format!("n{} refuses n{}: {why}", host + 1, from + 1));
-            self.to_pg(host, from, PgEvent::Refused { conn });
+            self.tell_pg(host, from, PgEvent::Refused { conn });
             return;
         }
         let now = self.now;
@@ -177,7 +177,7 @@ impl World {
             timeline,
             histories,
         };
-        self.to_pg(host, from, accepted);
+        self.tell_pg(host, from, accepted);
     }
 
     fn refusal(&self, host: usize, node: NodeId, theirs: &Path) -> Option<&'static str> {
@@ -257,7 +257,7 @@ impl World {
             timeline: disk.path.timeline(),
             ping: false,
         };
-        self.to_pg(host, upstream, first);
+        self.tell_pg(host, upstream, first);
     }
 
     pub(crate) fn stream_refused(&mut self, host: usize, conn: u64) {
@@ -283,7 +283,7 @@ impl World {
         let to: Vec<(u64, usize)> = behind.map(|s| (s.conn, s.host)).collect();
         for (conn, other) in to {
             let path = path.clone();
-            self.to_pg(host, other, PgEvent::Wal { conn, path });
+            self.tell_pg(host, other, PgEvent::Wal { conn, path });
         }
     }
 
@@ -366,7 +366,7 @@ impl World {
             ping,
         };
         let to = receiver.host;
-        self.to_pg(host, to, reply);
+        self.tell_pg(host, to, reply);
     }
 
     pub(crate) fn keep_alive(&mut self, host: usize, conn: u64) {
@@ -397,7 +397,7 @@ impl World {
 
     /// One side of a connection ends; the other hears of it, if the network lets it.
     pub(crate) fn hang_up(&mut self, host: usize, other: usize, conn: u64) {
-        self.to_pg(host, other, PgEvent::Closed { conn });
+        self.tell_pg(host, other, PgEvent::Closed { conn });
     }
 
     pub(crate) fn hung_up(&mut self, host: usize, conn: u64) {

@@ -1,0 +1,105 @@
+//! A random plan of faults and operations, from a seed.
+
+use super::{Fault, Link, Process, Trouble, Whom};
+use crate::event::Event;
+use crate::monitor::Operation;
+use crate::rng::Rng;
+use crate::world::World;
+
+/// How many faults a seed has, at least and at most.
+const FAULTS: (u64, u64) = (6, 14);
+/// How long faults go on striking, in virtual milliseconds.
+pub(crate) const STORM: u64 = 600_000;
+
+impl World {
+    /// Makes a plan for this seed and puts it into the queue, from now on.
+    pub(crate) fn plan_faults(&mut self) {
+        let mut rng = Rng::new(self.rng.next());
+        let count = rng.between(FAULTS.0, FAULTS.1);
+        let mut at = rng.between(1000, 20_000);
+        for index in 0..count {
+            let fault = random_fault(&mut rng, self.hosts.len());
+            self.fault_after(at, fault);
+            // The second one overlaps the first; later ones mostly come in bursts too.
+            at += if index == 0 || rng.one_in(2) {
+                rng.between(0, 3000)
+            } else {
+                rng.between(3000, 2 * STORM / count)
+            };
+            at = at.min(STORM - 20_000);
+        }
+    }
+
+    /// A fault to come.
+    pub(crate) fn fault_after(&mut self, ms: u64, fault: Fault) {
+        let number = self.faults.len();
+        self.faults.push(fault);
+        self.after(ms, Event::Fault(number));
+    }
+}
+
+fn random_fault(rng: &mut Rng, nodes: usize) -> Fault {
+    let whom = match rng.between(0, 4) {
+        0 | 1 => Whom::Primary,
+        2 => Whom::Standby,
+        _ => Whom::Host(rng.below(nodes)),
+    };
+    // Mostly some seconds; at times less than any timeout, at times long.
+    let time = match rng.between(0, 5) {
+        0 => rng.between(20, 1000),
+        5 => rng.between(15_000, 60_000),
+        _ => rng.between(1000, 12_000),
+    };
+    let process = |kind| Fault::Process(kind, whom, time);
+    let link = |kind| Fault::Link(kind, time);
+    let trouble = |kind| Fault::Trouble(kind, whom);
+    match rng.between(0, 38) {
+        0..=2 => trouble(Trouble::KillPostgres),
+        3 | 4 => process(Process::KillKeeper),
+        5..=7 => process(Process::KillHost),
+        8 | 9 => process(Process::PowerOff),
+        10 => Fault::PowerOffAll(time),
+        11 | 12 => process(Process::Freeze),
+        13 => process(Process::HangPostgres),
+        14 | 15 => link(Link::All(whom)),
+        16 => link(Link::Monitor(whom)),
+        17 => link(Link::Peers(whom)),
+        18 | 19 => link(Link::OneWay(rng.below(nodes + 1), rng.below(nodes + 1))),
+        20 => link(Link::Slow(rng.between(5, 400))),
+        21 => link(Link::Lossy(rng.between(3, 20))),
+        22 => Fault::KillMonitor(time),
+        23 => Fault::FreezeMonitor(time),
+        24 => Fault::CrashCommit(small(rng, 6), rng.one_in(2), time),
+        25 | 26 => process(Process::CrashJournal(small(rng, 12), rng.one_in(2))),
+        27 => process(Process::HoldReplay),
+        28 => trouble(Trouble::BadStarts(small(rng, 5))),
+        29 | 30 => Fault::Operate(random_operation(rng, nodes)),
+        31 => Fault::RestoreLater(rng.between(1000, 60_000)),
+        32 | 33 => trouble(Trouble::Destroy),
+        34 => trouble(Trouble::DropAndJoin(time)),
+        35 => process(Process::FreezeKeeper),
+        _ => Fault::Operate(Operation::Failover {
+            allow_data_loss: false,
+        }),
+    }
+}
+
+fn small(rng: &mut Rng, high: u64) -> u32 {
+    u32::try_from(rng.between(0, high)).unwrap_or(0)
+}
+
+fn random_operation(rng: &mut Rng, nodes: usize) -> Operation {
+    let host = rng.below(nodes);
+    match rng.between(0, 4) {
+        0 => Operation::Priority {
+            host,
+            priority: [0, 50, 80][rng.below(3)],
+        },
+        1 if nodes > 2 => Operation::NumberSync(i64::from(small(rng, 1))),
+        2 => Operation::Quorum {
+            host,
+            quorum: rng.one_in(2),
+        },
+        _ => Operation::Promotion(format!("node{}", host + 1)),
+    }
+}
