@@ -21,7 +21,7 @@ const RETURNING: Duration = Duration::from_secs(3);
 
 /// Slots of standbys that do not stream are looked after this often: Postgres may have given up
 /// their WAL (chosen; a standby in that state needs a base backup anyway).
-const SLOTS_AGAIN: Duration = Duration::from_secs(30);
+const SLOTS_AGAIN: Duration = Duration::from_secs(10);
 
 /// What a primary is asked for, by an order to lead or by one to promote that is done.
 #[derive(Debug, Clone)]

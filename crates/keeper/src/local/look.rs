@@ -142,15 +142,17 @@ impl Local {
         seen.server = Some(self.translate(&sql, history));
     }
 
-    /// Standbys whose walsender has heard nothing new for `unhealthy_timeout`.
+    /// Standbys whose walsender has heard nothing new for `unhealthy_timeout`. One that has not
+    /// replied at all yet has only just connected.
     pub(super) async fn stale_senders(&self, limit: Duration) -> Vec<NodeId> {
         let Ok(sql) = self.server().observe(limit).await else {
             return Vec::new();
         };
-        self.translate(&sql, None)
-            .senders
+        let seen = self.translate(&sql, None);
+        let known = self.known.borrow();
+        seen.senders
             .iter()
-            .filter(|sender| !sender.fresh)
+            .filter(|sender| !sender.fresh && known.replies.contains_key(&sender.node))
             .map(|sender| sender.node)
             .collect()
     }

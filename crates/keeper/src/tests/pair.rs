@@ -223,3 +223,44 @@ fn a_primary_without_lease_and_standby_is_closed_until_the_standby_streams() {
         },
     );
 }
+
+#[test]
+fn a_standby_whose_wal_was_given_up_takes_a_base_backup_by_itself() {
+    run(
+        "pair::a_standby_whose_wal_was_given_up_takes_a_base_backup_by_itself",
+        || async {
+            let (mut a, mut b) = pair().await;
+            let member = b.member();
+            let order = lead_with(stamp(1, 5), &[member], false);
+            a.tell(1, 5, NodeState::WaitPrimary, order).await;
+            a.until_reached().await;
+            b.stop().await;
+            for setting in ["max_slot_wal_keep_size = '16MB'", "wal_keep_size = 0"] {
+                a.sql(&format!("alter system set {setting}")).await;
+            }
+            a.sql("select pg_reload_conf()").await;
+            for _ in 0..4 {
+                a.sql("insert into t values (5)").await;
+                a.sql("select pg_switch_wal()").await;
+            }
+            a.sql("checkpoint").await;
+            let lost = "select wal_status from pg_replication_slots";
+            assert_eq!(a.sql(lost).await, "lost");
+            b.start().await;
+            let history = a.report().history;
+            b.tell(1, 6, NodeState::Secondary, follow(&a, history))
+                .await;
+            b.until("has another copy", |r| {
+                r.copy.is_some_and(|copy| copy != member.copy)
+            })
+            .await;
+            // As the monitor would: the new copy is checked, and admitted.
+            let order = lead_with(stamp(1, 5), &[b.member()], false);
+            a.tell(1, 7, NodeState::WaitPrimary, order).await;
+            b.until("streams", |r| r.upstream.is_some_and(|u| u.streaming))
+                .await;
+            a.stop().await;
+            b.stop().await;
+        },
+    );
+}
