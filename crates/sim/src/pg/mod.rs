@@ -1,7 +1,7 @@
 //! A Postgres that lies as the real one does.
 //!
 //! Owns data directories, servers, and what they do by themselves: [`serve`] starts and ends them,
-//! [`sync`] makes commits wait, [`stream`] replicates. Facts marked [run] in `safety.md` are modelled:
+//! [`sync`] makes commits wait, [`stream`] replicates. Facts marked `[run]` in `safety.md` are modelled:
 //! names take effect in the checkpointer and in each walsender on their own time; a receiver reports
 //! its replay position as flushed when it connects; after a restart what was received is not known; the
 //! control file names an old timeline until the next checkpoint. Kinder than the real one: WAL is
