@@ -6,11 +6,11 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use pgaf_protocol::{CopyRole, NodeId, Possible, Stamp, SyncConfig, Term};
+use pgaf_protocol::{CopyId, CopyRole, Member, NodeId, Possible, Stamp, SyncConfig, Term};
 
-use super::elect::event;
+use super::elect::{begin, event};
 use super::live::LiveGroup;
-use super::model::{Event, Group, Leader, Phase};
+use super::model::{Election, Event, Group, Leader, Phase};
 
 /// Voids what is remembered of a group.
 pub fn restored(group: &mut Group) {
@@ -48,7 +48,7 @@ pub(super) fn heard(group: &mut Group, live: &LiveGroup, node: NodeId, events: &
         })
         .max_by_key(|(term, id, _)| (*term, *id));
     let Some((term, leader, copy)) = newest else {
-        // Only standbys are left; who was primary is not known here: an operator must say.
+        only_standbys(group, events);
         return;
     };
     group.primary = Some(Leader {
@@ -68,8 +68,54 @@ pub(super) fn heard(group: &mut Group, live: &LiveGroup, node: NodeId, events: &
     events.push(event(group, leader, "monitor.restored", text));
 }
 
+/// Every member is there and none is a primary: whatever was acknowledged is on one of their copies,
+/// so all of them have to promise, and the one that got furthest goes on.
+fn only_standbys(group: &mut Group, events: &mut Vec<Event>) {
+    let furthest = group
+        .nodes
+        .values()
+        .filter(|n| n.copy.is_some())
+        .max_by_key(|n| (n.position, core::cmp::Reverse(n.id)))
+        .map(|n| (n.id, n.copy));
+    let Some((node, copy)) = furthest else {
+        // Nobody has made a data directory yet: nothing was ever acknowledged.
+        return;
+    };
+    // A member without a copy may have had one that mattered: it stands there as one that cannot
+    // promise, and an operator has to say that it is lost.
+    let members = group.nodes.values().map(|n| Member {
+        node: n.id,
+        copy: n.copy.unwrap_or_default(),
+    });
+    let config = SyncConfig::any(1, members);
+    group.primary = Some(Leader {
+        node,
+        copy,
+        term: group.term,
+    });
+    group.history = None;
+    group.sequence = group.sequence.next();
+    group.possible = alloc::vec![Possible {
+        stamp: Stamp {
+            term: group.term,
+            sequence: group.sequence
+        },
+        primary: CopyId::default(),
+        config,
+    }];
+    for node in group.nodes.values_mut() {
+        node.confirmed = None;
+        node.admitted = None;
+    }
+    let election = Election {
+        reason: "this monitor's memory was void, and no member is a primary".into(),
+        ..Election::default()
+    };
+    events.extend(begin(group, election, node).events);
+}
+
 /// Nothing is known of what was in force: `''` is possible.
-fn weakest(group: &mut Group, term: Term, copy: Option<pgaf_protocol::CopyId>) {
+fn weakest(group: &mut Group, term: Term, copy: Option<CopyId>) {
     group.possible = alloc::vec![Possible {
         stamp: Stamp {
             term,

@@ -310,3 +310,29 @@ fn an_old_primary_whose_keeper_works_on_it_keeps_its_goal() {
     assert_eq!(world.group().nodes[&A].goal.state, NodeState::Catchingup);
     assert_eq!(world.group().nodes[&A].goal.stamp, stamp);
 }
+
+#[test]
+fn a_restored_monitor_that_finds_only_standbys_elects_the_furthest() {
+    let mut world = World::pair();
+    for (id, lsn) in [(A, 5000), (B, 6000)] {
+        let fake = world.nodes.get_mut(&id).unwrap();
+        fake.role = CopyRole::Standby;
+        fake.postgres = Postgres::Running {
+            since: 1,
+            in_recovery: true,
+        };
+        fake.position.lsn = Lsn(lsn);
+        fake.upstream = None;
+        fake.goal = None;
+        world.group_mut().nodes.get_mut(&id).unwrap().goal.order = Order::Promise { fast: false };
+    }
+    let term = world.group().term;
+    world.live = crate::group::LiveGroup::default();
+    crate::group::restored(world.group_mut());
+    world.run(5000);
+    assert_eq!(
+        (world.state(1), world.state(2)),
+        ("secondary/secondary".into(), "primary/primary".into())
+    );
+    assert!(world.group().term > term);
+}
