@@ -1,5 +1,8 @@
 //! Carrying out a keeper's steps on the fake, with the real ones' phases and times.
 
+mod rejoin;
+mod sync;
+
 use std::collections::BTreeSet;
 
 use pgaf_fsm::node::{Conf, Outcome, RewindEnd, Step, StopMode};
@@ -9,6 +12,7 @@ use crate::event::{Event, KeeperEvent, PgEvent};
 use crate::keeper::Doing;
 use crate::net::Place;
 use crate::pg::{ConfFile, Disk, Doing as ServerDoing, SyncNames};
+use crate::sabotage::Sabotage;
 use crate::world::World;
 
 /// What a step does next.
@@ -97,7 +101,13 @@ impl World {
             }
             Step::TurnWaitingOn { conf, .. } => self.turn_on(host, doing, conf),
             Step::Confirm { conf, .. } => self.confirm(host, doing, conf, 0),
-            Step::EnsureSlots { admitted, .. } => self.ensure_slots(host, doing, admitted),
+            Step::EnsureSlots { admitted, expected } => {
+                if self.is_sabotaged(Sabotage::SlotsForAll) {
+                    let all = admitted.union(expected).copied().collect();
+                    return self.ensure_slots(host, doing, &all);
+                }
+                self.ensure_slots(host, doing, admitted)
+            }
             Step::EndSender { node } => self.end_sender(host, doing, *node),
             Step::EnsureObjects => self.simple(host, doing, 20, 100),
             Step::WriteHba { closed } => {
@@ -236,10 +246,17 @@ impl World {
         if doing.phase == 0 {
             return Next::Again(self.rng.between(10, 150));
         }
+        let on_the_way = self.is_sabotaged(Sabotage::PositionOnTheWay);
         let outcome = match &self.hosts[host].pg.disk {
             Some(disk) if disk.backup_label => Outcome::NoPosition {
                 why: "the copy has not been recovered since it was made".into(),
                 at_least: Some(disk.position()),
+            },
+            Some(disk) if on_the_way => Outcome::Position {
+                position: Position {
+                    lsn: Lsn(disk.redo),
+                    ..disk.position()
+                },
             },
             Some(disk) => Outcome::Position {
                 position: disk.position(),
@@ -252,213 +269,6 @@ impl World {
         Next::Over(outcome)
     }
 
-    /// Writes the file and reloads; over when a new session has seen it.
-    fn load(&mut self, host: usize, doing: &Doing, conf: &Conf, done: Outcome) -> Next {
-        if !self.answers(host) {
-            return failed("Postgres does not answer");
-        }
-        let file = self.conf_file(conf);
-        if doing.phase == 0 {
-            self.reload(host, file);
-            return Next::Again(self.rng.between(8, 20));
-        }
-        if self.sees(host, &file) {
-            return Next::Over(done);
-        }
-        self.again_or_not(doing, "no new session has seen the reload")
-    }
-
-    fn again_or_not(&self, doing: &Doing, why: &str) -> Next {
-        if self.now.saturating_sub(doing.since) > STEP_DEADLINE {
-            return not_yet(why);
-        }
-        Next::Again(5)
-    }
-
-    fn sees(&self, host: usize, file: &ConfFile) -> bool {
-        self.hosts[host]
-            .pg
-            .server
-            .as_ref()
-            .is_some_and(|s| s.names == file.names)
-    }
-
-    fn stop_receiving(&mut self, host: usize, doing: &Doing, conf: &Conf) -> Next {
-        if !self.answers(host) {
-            return failed("Postgres does not answer");
-        }
-        let file = self.conf_file(conf);
-        if doing.phase == 0 {
-            self.reload(host, file);
-            return Next::Again(self.rng.between(8, 20));
-        }
-        let pg = &self.hosts[host].pg;
-        let (Some(disk), Some(server)) = (&pg.disk, &pg.server) else {
-            return failed("Postgres is gone");
-        };
-        let gone = server.upstream.is_none() && server.receiver.is_none();
-        if gone && self.sees(host, &file) {
-            // As the daemon: what a session is told, the greater of received and replayed.
-            let lsn = server.replayed.max(server.received.unwrap_or(0));
-            return Next::Over(Outcome::Position {
-                position: Position {
-                    timeline: TimelineId(disk.path.timeline_at(lsn)),
-                    lsn: Lsn(lsn),
-                },
-            });
-        }
-        if self.now.saturating_sub(doing.since) > STEP_DEADLINE {
-            return failed("the WAL receiver lives");
-        }
-        Next::Again(5)
-    }
-
-    fn turn_on(&mut self, host: usize, doing: &Doing, conf: &Conf) -> Next {
-        if !self.answers(host) {
-            return failed("Postgres does not answer");
-        }
-        let mut file = self.conf_file(conf);
-        if doing.phase == 0 {
-            file.names = SyncNames::Nobody;
-            self.reload(host, file);
-            return Next::Again(self.rng.between(8, 20));
-        }
-        let waits = self.hosts[host]
-            .pg
-            .server
-            .as_ref()
-            .is_some_and(|s| s.waiting_on);
-        if doing.note == 0 {
-            if waits
-                && self.hosts[host]
-                    .pg
-                    .server
-                    .as_ref()
-                    .is_some_and(|s| s.names == SyncNames::Nobody)
-            {
-                // The probe waits: the flag is on, for all.
-                self.set_note(host, u64::from(doing.phase) + 1);
-                return Next::Again(1);
-            }
-            if self.now.saturating_sub(doing.since) > TURN_DEADLINE / 2 {
-                file.names = SyncNames::Off;
-                self.reload(host, file);
-                return not_yet("no commit waits for a standby");
-            }
-            return Next::Again(5);
-        }
-        let first = u32::try_from(doing.note).unwrap_or(u32::MAX);
-        match self.confirm(host, doing, conf, first) {
-            Next::Over(Outcome::NotYet { .. })
-                if self.now.saturating_sub(doing.since) < TURN_DEADLINE =>
-            {
-                Next::Again(5)
-            }
-            Next::Over(Outcome::NotYet { why }) => Next::Over(Outcome::Loaded { why }),
-            next @ (Next::Again(_) | Next::Over(_)) => next,
-        }
-    }
-
-    /// Two records, each flushed by every walsender's standby, the second one by a quorum.
-    fn confirm(&mut self, host: usize, doing: &Doing, conf: &Conf, first: u32) -> Next {
-        if !self.answers(host) {
-            return failed("Postgres does not answer");
-        }
-        let file = self.conf_file(conf);
-        if doing.phase == first {
-            self.reload(host, file);
-            return Next::Again(self.rng.between(8, 20));
-        }
-        if !self.sees(host, &file) {
-            return self.again_or_not(doing, "no new session has seen the reload");
-        }
-        let since = self.since(host);
-        let key = (host, doing.number);
-        let (mut one, mut two) = self.confirming.get(&key).copied().unwrap_or((0, 0));
-        if one == 0 {
-            one = self.write_wal(host, 60, None);
-        } else if two == 0 && self.all_flushed(host, one) {
-            two = self.write_wal(host, 60, None);
-        } else if two > 0 && self.all_flushed(host, two) {
-            let needed = match &file.names {
-                SyncNames::Any { number, .. } => *number,
-                SyncNames::Off | SyncNames::Nobody => 0,
-            };
-            if self.flushed_by(host, &file.names, two) >= needed {
-                self.confirming.remove(&key);
-                return Next::Over(Outcome::Confirmed {
-                    postmaster_start: since,
-                });
-            }
-        }
-        self.confirming.insert(key, (one, two));
-        self.again_or_not(doing, "not flushed after the reload")
-    }
-
-    fn all_flushed(&self, host: usize, lsn: u64) -> bool {
-        self.hosts[host]
-            .pg
-            .server
-            .as_ref()
-            .is_some_and(|s| s.senders.iter().all(|s| s.flushed >= lsn))
-    }
-
-    fn ensure_slots(
-        &mut self,
-        host: usize,
-        doing: &Doing,
-        admitted: &BTreeSet<pgaf_protocol::NodeId>,
-    ) -> Next {
-        if !self.answers(host) {
-            return failed("Postgres does not answer");
-        }
-        if doing.phase == 0 {
-            return Next::Again(self.rng.between(3, 25));
-        }
-        let pg = &mut self.hosts[host].pg;
-        let busy: Vec<(u64, usize)> = pg
-            .server
-            .iter()
-            .flat_map(|s| s.senders.iter())
-            .filter(|s| !admitted.contains(&s.node))
-            .map(|s| (s.conn, s.host))
-            .collect();
-        let disk = pg.disk.as_mut();
-        if busy.is_empty() {
-            if let Some(disk) = disk {
-                disk.slots.clone_from(admitted);
-            }
-            return Next::Over(Outcome::Done);
-        }
-        if let Some(disk) = disk {
-            disk.slots.extend(admitted.iter().copied());
-        }
-        for (conn, other) in busy {
-            self.hung_up(host, conn);
-            self.hang_up(host, other, conn);
-        }
-        not_yet("slots are still in use")
-    }
-
-    fn end_sender(&mut self, host: usize, doing: &Doing, node: pgaf_protocol::NodeId) -> Next {
-        let next = self.simple(host, doing, 3, 20);
-        if matches!(next, Next::Over(Outcome::Done)) {
-            let conns: Vec<(u64, usize)> = self.hosts[host]
-                .pg
-                .server
-                .iter()
-                .flat_map(|s| s.senders.iter())
-                .filter(|s| s.node == node)
-                .map(|s| (s.conn, s.host))
-                .collect();
-            for (conn, other) in conns {
-                self.hung_up(host, conn);
-                self.hang_up(host, other, conn);
-            }
-        }
-        next
-    }
-
     fn promote(
         &mut self,
         host: usize,
@@ -469,12 +279,13 @@ impl World {
         if !self.answers(host) {
             return failed("Postgres does not answer");
         }
+        let twice = self.is_sabotaged(Sabotage::TimelineTwice);
         let pg = &mut self.hosts[host].pg;
         let (Some(disk), Some(server)) = (pg.disk.as_mut(), pg.server.as_mut()) else {
             return failed("Postgres is gone");
         };
         if !server.recovery {
-            if disk.path.timeline() == timeline.0 {
+            if disk.path.timeline() == timeline.0 || twice {
                 return Next::Over(Outcome::Done);
             }
             return failed("it is on another timeline");
@@ -486,6 +297,7 @@ impl World {
             return self.again_or_not(doing, "replays");
         }
         let own = disk.path.timeline();
+        let own = if twice { timeline.0 } else { own };
         for number in own + 1..timeline.0 {
             disk.histories.entry(number).or_insert(None);
         }
@@ -493,162 +305,6 @@ impl World {
         let takes = self.rng.between(20, 150);
         self.pg_event(host, takes, PgEvent::Promoted);
         Next::Again(5)
-    }
-
-    /// The running primary's copy, if it can be had from here.
-    fn source(&self, host: usize, upstream: &str) -> Option<usize> {
-        let other = self.host_of(upstream)?;
-        (self.reaches(Place::Node(host), other) == Some(true)).then_some(other)
-    }
-
-    fn rewind(&mut self, host: usize, doing: &Doing, upstream: &str, copy: CopyId) -> Next {
-        let refused = |why: &str| {
-            Next::Over(Outcome::Rewound {
-                end: RewindEnd::Refused { why: why.into() },
-            })
-        };
-        let broken = |why: &str| {
-            Next::Over(Outcome::Rewound {
-                end: RewindEnd::Broken { why: why.into() },
-            })
-        };
-        let pg = &self.hosts[host].pg;
-        if pg.server.is_some() {
-            return failed("Postgres runs");
-        }
-        let Some(mine) = pg.disk.clone() else {
-            return refused("there is no copy");
-        };
-        let Some(other) = self.source(host, upstream) else {
-            return if doing.phase < 2 {
-                refused("the source does not answer")
-            } else {
-                broken("the source is gone")
-            };
-        };
-        let Some(source) = self.hosts[other].pg.disk.clone() else {
-            return refused("the source has no copy");
-        };
-        match doing.phase {
-            0 => {
-                if source.primary && source.control_timeline != source.path.timeline() {
-                    return not_yet("the source has not checkpointed its timeline yet");
-                }
-                return Next::Again(self.rng.between(20, 80));
-            }
-            1 => {
-                // As pg_rewind: timeline numbers only; equal ones look like one branch.
-                if mine.path.timeline() == source.path.timeline() || follows(&mine, &source) {
-                    return Next::Over(Outcome::Rewound {
-                        end: RewindEnd::NotNeeded,
-                    });
-                }
-                self.hosts[host].pg.broken = Some("a rewind is under way".into());
-                return Next::Again(self.rng.between(50, 600));
-            }
-            2.. => {}
-        }
-        let slots = BTreeSet::new();
-        let mut path = source.path.clone();
-        path.truncate(source.flushed);
-        let disk = Disk {
-            copy: Some(copy),
-            primary: false,
-            clean: false,
-            flushed: path.end(),
-            redo: path.end(),
-            control_timeline: path.timeline(),
-            path,
-            slots,
-            conf: ConfFile::default(),
-            backup_label: false,
-            ..source
-        };
-        self.hosts[host].pg.disk = Some(disk);
-        self.hosts[host].pg.broken = None;
-        Next::Over(Outcome::Rewound {
-            end: RewindEnd::Done,
-        })
-    }
-
-    fn base_backup(&mut self, host: usize, doing: &Doing, upstream: &str, copy: CopyId) -> Next {
-        let Some(other) = self.source(host, upstream) else {
-            return failed("the source does not answer");
-        };
-        let boot = self.hosts[other].pg.server.as_ref().map_or(0, |s| s.boot);
-        if doing.phase == 0 {
-            self.set_note(host, boot);
-            return Next::Again(self.rng.between(100, 1500));
-        }
-        if doing.note != boot {
-            return failed("the source is gone");
-        }
-        let Some(source) = self.hosts[other].pg.disk.clone() else {
-            return failed("the source has no copy");
-        };
-        let mut path = source.path.clone();
-        path.truncate(source.flushed);
-        self.hosts[host].pg.staged = Some(Disk {
-            copy: Some(copy),
-            primary: false,
-            clean: false,
-            flushed: path.end(),
-            redo: path.end(),
-            control_timeline: path.timeline(),
-            path,
-            slots: BTreeSet::new(),
-            conf: ConfFile::default(),
-            backup_label: true,
-            ..source
-        });
-        Next::Over(Outcome::Done)
-    }
-
-    fn swap_in(&mut self, host: usize, doing: &Doing, copy: CopyId) -> Next {
-        if doing.phase == 0 {
-            return Next::Again(self.rng.between(2, 30));
-        }
-        let pg = &mut self.hosts[host].pg;
-        if pg.server.is_some() {
-            return failed("Postgres runs");
-        }
-        match pg.staged.take() {
-            Some(staged) if staged.copy == Some(copy) => {
-                pg.disk = Some(staged);
-                pg.broken = None;
-                Next::Over(Outcome::Done)
-            }
-            // The exchange may have been made already; the look says which copy is there.
-            Some(_) | None => Next::Over(Outcome::Done),
-        }
-    }
-
-    fn ask_peers(&mut self, host: usize, doing: &Doing) -> Next {
-        let mine = self.hosts[host]
-            .pg
-            .disk
-            .as_ref()
-            .map_or(0, |d| d.control_timeline);
-        let peers = self.hosts[host].journal.peers.clone();
-        let mut newer = false;
-        let mut silent = false;
-        for peer in peers {
-            let Some(other) = self.host_of(&peer.host) else {
-                continue;
-            };
-            match self.reaches(Place::Node(host), other) {
-                Some(true) => {
-                    let theirs = self.hosts[other].pg.look(self.now);
-                    newer |= theirs.is_some_and(|s| s.timeline.0 > mine);
-                }
-                Some(false) => {}
-                None => silent = true,
-            }
-        }
-        if doing.phase == 0 {
-            return Next::Again(if silent { 1000 } else { 20 });
-        }
-        Next::Over(Outcome::Peers { newer })
     }
 
     /// A keeper died, or dropped a step: what it leaves behind.
@@ -668,11 +324,4 @@ impl World {
             }
         }
     }
-}
-
-/// Whether `pg_rewind` says "no rewind required": the target's end is on the source's way.
-fn follows(mine: &Disk, source: &Disk) -> bool {
-    source
-        .history(source.path.timeline())
-        .is_some_and(|h| h.fits(mine.position()))
 }

@@ -25,6 +25,7 @@ mod net;
 mod pg;
 mod play;
 mod rng;
+mod sabotage;
 pub mod script;
 mod seed;
 mod wal;
@@ -32,4 +33,5 @@ mod world;
 
 pub use coverage::Coverage;
 pub use play::{Played, play};
-pub use seed::{SeedRun, run_seed};
+pub use sabotage::Sabotage;
+pub use seed::{SeedRun, run_sabotaged, run_seed};

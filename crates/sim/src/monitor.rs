@@ -3,6 +3,9 @@
 //! What it decides comes from [`pgaf_fsm::group`] alone. The store is a second [`Cluster`]: what is not
 //! in it when the process dies is lost.
 
+mod operation;
+mod speak;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pgaf_fsm::group::operate::{self, Now};
@@ -18,6 +21,7 @@ use pgaf_protocol::{
 
 use crate::event::{Down, Event, MonitorEvent, Up};
 use crate::net::Place;
+use crate::sabotage::Sabotage;
 use crate::world::World;
 
 /// Decisions in a row that change something before it counts as endless.
@@ -251,16 +255,6 @@ impl World {
         }
     }
 
-    fn say_closed(&mut self, session: u64, host: usize) {
-        let event = Event::ToKeeper {
-            host,
-            session,
-            number: u64::MAX,
-            down: Down::Closed,
-        };
-        self.send(Place::Monitor, Place::Node(host), event);
-    }
-
     /// The store is put back to an earlier state while the monitor is down.
     pub(crate) fn restore_monitor(&mut self, older: Cluster) {
         self.end_monitor(true);
@@ -273,7 +267,8 @@ impl World {
         m.durable.lineage = lineage;
         m.durable.incarnation = incarnation;
         m.durable.next_node = next_node;
-        if let Some(group) = group_mut(&mut m.durable) {
+        let trusts = self.sabotage == Some(Sabotage::RestoredTrusted);
+        if let (Some(group), false) = (group_mut(&mut m.durable), trusts) {
             restored(group);
         }
         self.note(|| "monitor's store is an older one".to_owned());
@@ -377,7 +372,8 @@ impl World {
         }
     }
 
-    fn take_report(&mut self, session: u64, report: Report) {
+    fn take_report(&mut self, session: u64, mut report: Report) {
+        self.tamper_with_report(&mut report);
         let now = Time(self.now);
         let m = &mut self.monitor;
         let node = report.node;
@@ -462,7 +458,9 @@ impl World {
                 group.clone_from(&decision.group);
             }
             m.waiting = decision.waiting;
-            if let Err(broken) = invariants::step(&before, &decision.group) {
+            // The controls are to be caught by what happens in the world.
+            let checked = invariants::step(&before, &decision.group);
+            if let (Err(broken), None) = (checked, self.sabotage) {
                 return self.fail(broken.to_string());
             }
             for event in &decision.events {
@@ -472,6 +470,13 @@ impl World {
                 self.coverage.waiting(&waiting.id);
             }
             self.coverage.phase(decision.group.phase.word());
+            if self.sabotage.is_some() {
+                let mut group = decision.group.clone();
+                self.tamper_with_group(&mut group);
+                if let Some(ours) = group_mut(&mut self.monitor.cluster) {
+                    *ours = group;
+                }
+            }
             for node in decision.group.nodes.values() {
                 self.coverage.rule(&node.goal.rule);
             }
@@ -483,280 +488,6 @@ impl World {
             }
             if round == ROUNDS {
                 return self.fail("total: decisions about the group do not settle".to_owned());
-            }
-        }
-    }
-
-    /// Suspects are probed, and the others asked to look at them.
-    fn look_closer(&mut self, suspects: &BTreeSet<NodeId>) {
-        for node in suspects {
-            let last = self.monitor.probing.get(node).copied();
-            if last.is_none_or(|at| at != u64::MAX && self.now >= at + PROBE_AGAIN) {
-                self.probe(*node);
-                let others: Vec<NodeId> = self
-                    .monitor
-                    .of_node
-                    .keys()
-                    .copied()
-                    .filter(|n| n != node)
-                    .collect();
-                for other in others {
-                    self.monitor.saying.push(Saying::Look {
-                        node: other,
-                        about: *node,
-                    });
-                }
-            }
-        }
-    }
-
-    fn probe(&mut self, node: NodeId) {
-        if self.monitor.probing.get(&node) == Some(&u64::MAX) {
-            return;
-        }
-        let Some(row) = self.monitor.group().and_then(|g| g.nodes.get(&node)) else {
-            return;
-        };
-        let Some(host) = self.host_of(&row.host.clone()) else {
-            return;
-        };
-        self.monitor.probing.insert(node, u64::MAX);
-        let (outcome, after) = match self.reaches(Place::Monitor, host) {
-            Some(true) => (ProbeOutcome::Ok, 4),
-            Some(false) if self.hosts[host].pg.server.is_some() => (ProbeOutcome::Failed, 4),
-            Some(false) => (ProbeOutcome::Refused, 2),
-            None => (
-                ProbeOutcome::TimedOut,
-                self.monitor.settings.probe_deadline_ms,
-            ),
-        };
-        let what = MonitorEvent::Probed {
-            node,
-            began: Time(self.now),
-            outcome,
-        };
-        let run = self.monitor.run;
-        self.after(after, Event::Monitor { run, what });
-    }
-
-    /// Everything that follows leaves only after it is durable.
-    fn monitor_stores(&mut self) {
-        if self.monitor.cluster == self.monitor.durable {
-            return self.monitor_speaks();
-        }
-        self.monitor.busy = true;
-        let takes = if self.rng.one_in(30) {
-            self.rng.between(20, 150)
-        } else {
-            self.rng.between(1, 6)
-        };
-        let run = self.monitor.run;
-        let what = MonitorEvent::Commit;
-        self.after(takes, Event::Monitor { run, what });
-    }
-
-    fn monitor_commits(&mut self) {
-        let crash = match self.monitor.crash_in.as_mut() {
-            Some((0, after)) => Some(*after),
-            Some((left, _)) => {
-                *left -= 1;
-                None
-            }
-            None => None,
-        };
-        if crash == Some(false) {
-            self.note(|| "monitor dies before a commit".to_owned());
-            return self.end_monitor(true);
-        }
-        let before = group_of(&self.monitor.durable).cloned();
-        self.monitor.durable = self.monitor.cluster.clone();
-        self.monitor.busy = false;
-        if crash == Some(true) {
-            self.note(|| "monitor dies after a commit".to_owned());
-            return self.end_monitor(true);
-        }
-        self.push_goals(before.as_ref());
-        self.monitor_speaks();
-        self.monitor_works();
-    }
-
-    /// Goals that are new go out at once.
-    fn push_goals(&mut self, before: Option<&Group>) {
-        let m = &mut self.monitor;
-        let Some(group) = group_of(&m.cluster) else {
-            return;
-        };
-        let changed: Vec<NodeId> = group
-            .nodes
-            .values()
-            .filter(|n| {
-                before
-                    .and_then(|g| g.nodes.get(&n.id))
-                    .is_none_or(|old| old.goal != n.goal)
-            })
-            .map(|n| n.id)
-            .collect();
-        for node in changed {
-            if let Some(session) = m.of_node.get(&node).copied() {
-                let answered = m.saying.iter().any(
-                    |s| matches!(s, Saying::Goal { node: n, answers: true, .. } if *n == node),
-                );
-                if !answered {
-                    m.saying.push(Saying::Goal {
-                        session,
-                        node,
-                        answers: false,
-                    });
-                }
-            }
-        }
-    }
-
-    fn monitor_speaks(&mut self) {
-        for saying in core::mem::take(&mut self.monitor.saying) {
-            match saying {
-                Saying::Other { session, down } => self.say(session, down),
-                Saying::Goal {
-                    session,
-                    node,
-                    answers,
-                } => match self.monitor.goal_for(node, answers) {
-                    Some(answer) if answers => self.say(session, Down::Answer(Box::new(answer))),
-                    Some(answer) => self.say(session, Down::Push(Box::new(answer))),
-                    None => self.say(session, Down::Refused("the node has been removed".into())),
-                },
-                Saying::Look { node, about } => {
-                    let target = self
-                        .monitor
-                        .group()
-                        .and_then(|g| g.nodes.get(&about))
-                        .map(peer);
-                    let session = self.monitor.of_node.get(&node).copied();
-                    if let (Some(target), Some(session), Some(mut answer)) =
-                        (target, session, self.monitor.goal_for(node, false))
-                    {
-                        self.monitor.looks += 1;
-                        answer.look = Some((self.monitor.looks, target));
-                        self.say(session, Down::Push(Box::new(answer)));
-                    }
-                }
-            }
-        }
-    }
-
-    fn say(&mut self, session: u64, down: Down) {
-        let Some(link) = self.monitor.links.get_mut(&session) else {
-            return;
-        };
-        let event = Event::ToKeeper {
-            host: link.host,
-            session,
-            number: link.sent,
-            down,
-        };
-        link.sent += 1;
-        let host = link.host;
-        self.send(Place::Monitor, Place::Node(host), event);
-    }
-
-    /// An operator's wish; refused with a reason, and then nothing has changed.
-    pub(crate) fn operate(&mut self, operation: &Operation) -> Result<(), String> {
-        if !self.monitor.up || self.monitor.frozen {
-            return Err("the monitor does not answer".to_owned());
-        }
-        if self.monitor.busy {
-            // The turn that is being stored comes first.
-            self.monitor_commits();
-            if !self.monitor.up {
-                return Err("the monitor does not answer".to_owned());
-            }
-        }
-        let before = self.monitor.cluster.clone();
-        let done = self.run_operation(operation);
-        match done {
-            Err(refusal) => {
-                self.monitor.cluster = before;
-                self.note(|| format!("operator: {operation:?} is refused: {refusal}"));
-                Err(refusal)
-            }
-            Ok(events) => {
-                self.note(|| format!("operator: {operation:?}"));
-                for event in events {
-                    self.monitor_event_happened(&event);
-                }
-                self.monitor_settles();
-                self.monitor_stores();
-                Ok(())
-            }
-        }
-    }
-
-    fn run_operation(
-        &mut self,
-        operation: &Operation,
-    ) -> Result<Vec<pgaf_fsm::group::Event>, String> {
-        let formation = FormationId::default();
-        let now = Time(self.now);
-        let name = |host: &usize| format!("node{}", host + 1);
-        let m = &mut self.monitor;
-        let live = m.live.clone();
-        let text = |r: pgaf_fsm::group::Refusal| r.message;
-        match operation {
-            Operation::Failover { allow_data_loss } => {
-                let at = Now {
-                    live: &live,
-                    settings: &m.settings,
-                    now,
-                };
-                let old = group_of(&m.cluster)
-                    .and_then(|g| g.primary)
-                    .and_then(|l| l.copy);
-                let events = operate::perform_failover(
-                    &mut m.cluster,
-                    &formation,
-                    GROUP,
-                    *allow_data_loss,
-                    at,
-                )
-                .map_err(text)?;
-                if events.iter().any(|e| e.rule == "operator.allow-data-loss") {
-                    self.ledger.give_up(old);
-                }
-                Ok(events)
-            }
-            Operation::Promotion(name) => operate::perform_promotion(
-                &mut m.cluster,
-                &formation,
-                name,
-                |_| live.clone(),
-                &m.settings,
-                now,
-            )
-            .map(Option::unwrap_or_default)
-            .map_err(text),
-            Operation::Drop { host, force } => {
-                let wanted = name(host);
-                let node = group_of(&m.cluster)
-                    .and_then(|g| g.nodes.values().find(|n| n.name == wanted))
-                    .map(|n| n.id)
-                    .ok_or("there is no such node")?;
-                operate::remove_node(&mut m.cluster, node, *force, &live, &m.settings, now)
-                    .map_err(text)
-            }
-            Operation::Priority { host, priority } => {
-                operate::set_candidate_priority(&mut m.cluster, &formation, &name(host), *priority)
-                    .map(|_| Vec::new())
-                    .map_err(text)
-            }
-            Operation::Quorum { host, quorum } => {
-                operate::set_replication_quorum(&mut m.cluster, &formation, &name(host), *quorum)
-                    .map(|_| Vec::new())
-                    .map_err(text)
-            }
-            Operation::NumberSync(number) => {
-                operate::set_number_sync_standbys(&mut m.cluster, &formation, *number)
-                    .map(|()| Vec::new())
-                    .map_err(text)
             }
         }
     }

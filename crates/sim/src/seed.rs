@@ -2,6 +2,8 @@
 
 use crate::coverage::Coverage;
 use crate::faults::STORM;
+use crate::monitor::Operation;
+use crate::sabotage::Sabotage;
 use crate::world::World;
 
 /// A formation that comes up undisturbed has settled by then.
@@ -31,7 +33,18 @@ pub struct SeedRun {
 /// Runs a seed.
 #[must_use]
 pub fn run_seed(seed: u64, nodes: usize) -> SeedRun {
+    run(World::new(seed, nodes), seed, nodes)
+}
+
+/// Runs a seed with one rule broken on purpose, once the formation is up.
+#[must_use]
+pub fn run_sabotaged(seed: u64, nodes: usize, how: Sabotage) -> SeedRun {
     let mut world = World::new(seed, nodes);
+    world.sabotage = Some(how);
+    run(world, seed, nodes)
+}
+
+fn run(mut world: World, seed: u64, nodes: usize) -> SeedRun {
     bring_up(&mut world);
     if world.failed.is_none() {
         world.writing = true;
@@ -77,6 +90,7 @@ fn converge(world: &mut World) {
         return;
     }
     world.heal_all();
+    undo_settings(world);
     world.pace = 100;
     if !wait(world, CONVERGE, World::is_settled) {
         return world.fail("converges: healed, and the group does not settle".to_owned());
@@ -89,6 +103,17 @@ fn converge(world: &mut World) {
     let later = world.now + 5000;
     world.run_until(later);
     check_copies(world);
+}
+
+/// An operator takes back priorities and quorums: a group whose only whole copy must never be primary
+/// waits for that by design.
+fn undo_settings(world: &mut World) {
+    wait(world, 5000, |w| w.monitor.up);
+    for host in 0..world.hosts.len() {
+        // A node that is not there is refused, as it should be.
+        let _ = world.operate(&Operation::Priority { host, priority: 50 });
+        let _ = world.operate(&Operation::Quorum { host, quorum: true });
+    }
 }
 
 /// Every member has every acknowledged commit.

@@ -3,6 +3,9 @@
 //! Owns virtual time. Everything random comes from one seeded generator and everything happens in the
 //! order of (millisecond, sequence): a seed is the whole story.
 
+mod hosts;
+mod sight;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -18,6 +21,7 @@ use crate::monitor::Monitor;
 use crate::net::{Net, Place};
 use crate::pg::{Doing, Pg};
 use crate::rng::Rng;
+use crate::sabotage::Sabotage;
 use crate::wal::Branch;
 
 /// The most that a trace holds, in bytes; it ends there.
@@ -37,6 +41,8 @@ pub(crate) struct Host {
     /// What waits for a Postgres that hangs alone.
     hung: Vec<Event>,
     pub(crate) journal: Journal,
+    /// For the negative control of a promise that is not on the disk.
+    pub(crate) journal_before_promise: Option<Journal>,
     pub(crate) keeper: Option<Keeper>,
     /// The keeper dies before (false) or after (true) so many more journal entries.
     pub(crate) crash_in: Option<(u32, bool)>,
@@ -74,6 +80,7 @@ pub(crate) struct World {
     pub(crate) sessions: u64,
     pub(crate) steps: u64,
     pub(crate) tokens: u64,
+    pub(crate) sabotage: Option<Sabotage>,
 }
 
 impl World {
@@ -90,6 +97,7 @@ impl World {
                 deferred: Vec::new(),
                 hung: Vec::new(),
                 journal: Journal::new(format!("token{n}"), FormationId::default()),
+                journal_before_promise: None,
                 keeper: None,
                 crash_in: None,
                 pg: Pg::default(),
@@ -120,6 +128,7 @@ impl World {
             sessions: 0,
             steps: 0,
             tokens: 0,
+            sabotage: None,
         };
         for host in 0..nodes {
             world.after(10, Event::Client { host });
@@ -348,266 +357,6 @@ impl World {
         server.client |= !closed && !server.headless;
         if server.client && server.waiters.len() < 8 {
             self.commit(host);
-        }
-    }
-
-    /// Every process of a host is killed; `power`: its kernel too.
-    pub(crate) fn kill_host(&mut self, host: usize, power: bool) {
-        self.note(|| format!("FAULT kill-host n{} power={power}", host + 1));
-        self.thaw(host);
-        self.end_server(host, power);
-        self.end_keeper(host, !power);
-        self.hosts[host].up = !power;
-        self.hosts[host].deferred.clear();
-        self.hosts[host].hung.clear();
-    }
-
-    pub(crate) fn kill_host_processes(&mut self, host: usize) {
-        self.kill_host(host, false);
-    }
-
-    pub(crate) fn start_host(&mut self, host: usize) {
-        self.hosts[host].up = true;
-        self.start_keeper(host);
-    }
-
-    pub(crate) fn freeze(&mut self, host: usize) {
-        self.note(|| format!("FAULT freeze n{}", host + 1));
-        self.hosts[host].frozen = true;
-    }
-
-    /// Everything that waited happens now, each session's messages in their order.
-    pub(crate) fn thaw(&mut self, host: usize) {
-        if !self.hosts[host].frozen && !self.hosts[host].keeper_frozen {
-            return;
-        }
-        self.note(|| format!("thaw n{}", host + 1));
-        self.hosts[host].frozen = false;
-        self.hosts[host].keeper_frozen = false;
-        let waiting = core::mem::take(&mut self.hosts[host].deferred);
-        self.replay_deferred(waiting);
-    }
-
-    /// Processes wake up one after the other, in any order.
-    fn replay_deferred(&mut self, waiting: Vec<Event>) {
-        for event in waiting {
-            let late = if self.rng.one_in(3) {
-                self.rng.between(0, 20)
-            } else {
-                0
-            };
-            self.after(late, event);
-        }
-    }
-
-    pub(crate) fn hang_postgres(&mut self, host: usize) {
-        self.note(|| format!("FAULT hang postgres n{}", host + 1));
-        if let Some(server) = self.hosts[host].pg.server.as_mut() {
-            server.hung = true;
-        }
-    }
-
-    pub(crate) fn thaw_postgres(&mut self, host: usize) {
-        if let Some(server) = self.hosts[host].pg.server.as_mut() {
-            server.hung = false;
-        }
-        let waiting = core::mem::take(&mut self.hosts[host].hung);
-        self.replay_deferred(waiting);
-    }
-
-    pub(crate) fn freeze_monitor(&mut self) {
-        self.note(|| "FAULT freeze monitor".to_owned());
-        self.monitor.frozen = true;
-    }
-
-    pub(crate) fn thaw_monitor(&mut self) {
-        if !self.monitor.frozen {
-            return;
-        }
-        self.note(|| "thaw monitor".to_owned());
-        self.monitor.frozen = false;
-        self.monitor_was_away();
-        let waiting = core::mem::take(&mut self.monitor_deferred);
-        self.replay_deferred(waiting);
-    }
-
-    pub(crate) fn kill_monitor(&mut self) {
-        self.note(|| "FAULT kill monitor".to_owned());
-        self.monitor.frozen = false;
-        self.monitor_deferred.clear();
-        self.end_monitor(true);
-    }
-
-    pub(crate) fn heal(&mut self, heal: &Heal) {
-        self.note(|| format!("heal {heal:?}"));
-        match heal {
-            Heal::StartHost(host) => self.start_host(*host),
-            Heal::StartKeeper(host) => {
-                if self.hosts[*host].up {
-                    self.start_keeper(*host);
-                }
-            }
-            Heal::StartMonitor => self.start_monitor(),
-            Heal::Thaw(host) => self.thaw(*host),
-            Heal::ThawPostgres(host) => self.thaw_postgres(*host),
-            Heal::ThawMonitor => self.thaw_monitor(),
-            Heal::Mend(pairs) => {
-                for (from, to) in pairs {
-                    self.net.mend(*from, *to);
-                }
-            }
-            Heal::Hasten => {
-                self.net.slow = 0;
-                self.net.loss = 0;
-            }
-        }
-    }
-
-    /// Ends every fault at once.
-    pub(crate) fn heal_all(&mut self) {
-        self.note(|| "heal everything".to_owned());
-        self.net.heal();
-        self.thaw_monitor();
-        self.monitor.crash_in = None;
-        self.start_monitor();
-        for host in 0..self.hosts.len() {
-            self.thaw(host);
-            self.thaw_postgres(host);
-            self.hosts[host].crash_in = None;
-            self.hosts[host].pg.bad_starts = 0;
-            if self.hosts[host].journal.dropped {
-                self.join_later(host);
-            } else {
-                self.start_host(host);
-            }
-        }
-    }
-
-    pub(crate) fn places(&self) -> Vec<Place> {
-        let nodes = (0..self.hosts.len()).map(Place::Node);
-        std::iter::once(Place::Monitor).chain(nodes).collect()
-    }
-
-    /// One primary, every other node secondary, nothing else wanted, everything replayed.
-    pub(crate) fn is_settled(&self) -> bool {
-        if !self.monitor.up || self.monitor.frozen {
-            return false;
-        }
-        let Some(group) = self.monitor.group() else {
-            return false;
-        };
-        let Some(leader) = group.primary else {
-            return false;
-        };
-        let states = group.nodes.values().all(|n| {
-            let single = group.nodes.len() == 1;
-            let wanted = if n.id != leader.node {
-                NodeState::Secondary
-            } else if single {
-                NodeState::Single
-            } else {
-                NodeState::Primary
-            };
-            n.reported == wanted && n.goal.state == wanted
-        });
-        let steady = group.phase == pgaf_fsm::group::Phase::Steady && group.doubted.is_none();
-        states && steady && self.is_replicated()
-    }
-
-    fn is_replicated(&self) -> bool {
-        let Some(group) = self.monitor.group() else {
-            return false;
-        };
-        group.nodes.values().all(|n| {
-            let Some(host) = self.host_of(&n.host) else {
-                return false;
-            };
-            let Some((disk, server)) = self.hosts[host].pg.running() else {
-                return false;
-            };
-            let is_leader = group.primary.is_some_and(|l| l.node == n.id);
-            server.recovery != is_leader
-                && (is_leader || server.receiver.is_some())
-                && self.ledger.missing_but_recent(&disk.path).is_none()
-        })
-    }
-
-    /// The state of things, for the end of a trace.
-    pub(crate) fn summary(&self) -> String {
-        let mut text = String::new();
-        if let Some(group) = self.monitor.group() {
-            let _ = writeln!(
-                text,
-                "term {} phase {:?} primary {:?} doubted {:?}",
-                group.term, group.phase, group.primary, group.doubted
-            );
-            for possible in &group.possible {
-                let _ = writeln!(
-                    text,
-                    "  possible {} {} {}",
-                    possible.stamp, possible.primary, possible.config
-                );
-            }
-            for node in group.nodes.values() {
-                let _ = writeln!(
-                    text,
-                    "  node {} {}/{} copy {:?} role {:?} promise {:?} admitted {:?} goal {:?}",
-                    node.id,
-                    node.reported,
-                    node.goal.state,
-                    node.copy,
-                    node.role,
-                    node.promise,
-                    node.admitted,
-                    node.goal
-                );
-            }
-            for waiting in &self.monitor.waiting {
-                let _ = writeln!(
-                    text,
-                    "  waits {}: {} {:?}",
-                    waiting.id, waiting.why, waiting.nodes
-                );
-            }
-        }
-        self.host_summary(&mut text);
-        text
-    }
-
-    fn host_summary(&self, text: &mut String) {
-        for (index, host) in self.hosts.iter().enumerate() {
-            let path = host
-                .pg
-                .disk
-                .as_ref()
-                .map(|d| d.path.text())
-                .unwrap_or_default();
-            let plan = host
-                .keeper
-                .as_ref()
-                .map(|k| (&k.plan, k.step.as_ref().map(|s| s.step.word())));
-            let _ = writeln!(
-                text,
-                "  n{} up={} frozen={} {:?} broken={:?} path [{path}] upstream {:?} receiver {} plan {plan:?}",
-                index + 1,
-                host.up,
-                host.frozen,
-                host.pg.postgres(),
-                host.pg.broken,
-                host.pg.server.as_ref().and_then(|s| s.upstream),
-                host.pg
-                    .server
-                    .as_ref()
-                    .is_some_and(|s| s.receiver.is_some()),
-            );
-            let _ = writeln!(
-                text,
-                "     memory end {:?} disk {:?} no_position {:?} pause {:?}",
-                host.keeper.as_ref().map(|k| k.memory.end),
-                host.keeper.as_ref().map(|k| k.memory.disk),
-                host.keeper.as_ref().map(|k| k.memory.no_position.clone()),
-                host.keeper.as_ref().map(|k| k.memory.pause.clone())
-            );
         }
     }
 }

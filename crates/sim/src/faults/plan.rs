@@ -6,8 +6,10 @@ use crate::monitor::Operation;
 use crate::rng::Rng;
 use crate::world::World;
 
-/// How many faults a seed has, at least and at most.
-const FAULTS: (u64, u64) = (6, 14);
+/// How many bursts of faults a seed has, at least and at most.
+const BURSTS: (u64, u64) = (4, 9);
+/// How many faults a burst has, at least and at most.
+const FAULTS: (u64, u64) = (2, 7);
 /// How long faults go on striking, in virtual milliseconds.
 pub(crate) const STORM: u64 = 600_000;
 
@@ -15,18 +17,20 @@ impl World {
     /// Makes a plan for this seed and puts it into the queue, from now on.
     pub(crate) fn plan_faults(&mut self) {
         let mut rng = Rng::new(self.rng.next());
-        let count = rng.between(FAULTS.0, FAULTS.1);
-        let mut at = rng.between(1000, 20_000);
-        for index in 0..count {
-            let fault = random_fault(&mut rng, self.hosts.len());
-            self.fault_after(at, fault);
-            // The second one overlaps the first; later ones mostly come in bursts too.
-            at += if index == 0 || rng.one_in(2) {
-                rng.between(0, 3000)
-            } else {
-                rng.between(3000, 2 * STORM / count)
-            };
-            at = at.min(STORM - 20_000);
+        let bursts = rng.between(BURSTS.0, BURSTS.1);
+        for burst in 0..bursts {
+            let room = STORM / bursts;
+            let mut at = burst * room + rng.between(1000, room / 2);
+            for _ in 0..rng.between(FAULTS.0, FAULTS.1) {
+                let fault = random_fault(&mut rng, self.hosts.len());
+                self.fault_after(at.min(STORM - 20_000), fault);
+                // Faults that overlap are what breaks things: at once, soon, or while it heals.
+                at += match rng.between(0, 5) {
+                    0 | 1 => rng.between(0, 150),
+                    2 | 3 => rng.between(100, 3000),
+                    _ => rng.between(1000, 12_000),
+                };
+            }
         }
     }
 

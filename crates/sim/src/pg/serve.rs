@@ -5,14 +5,22 @@ use pgaf_protocol::{Fork, History, Lsn, TimelineId};
 
 use super::{ConfFile, Doing, Server, SyncNames};
 use crate::event::{Event, PgEvent};
+use crate::sabotage::Sabotage;
 use crate::wal::{Branch, BranchId};
 use crate::world::World;
 
 impl World {
     /// What our configuration file says for a plan's configuration.
     pub(crate) fn conf_file(&self, conf: &Conf) -> ConfFile {
+        let mut names = SyncNames::of(&conf.names);
+        if self.is_sabotaged(Sabotage::OpensUnderNobody)
+            && conf.replication == Replication::Promise
+            && names != SyncNames::Nobody
+        {
+            names = SyncNames::Off;
+        }
         ConfFile {
-            names: SyncNames::of(&conf.names),
+            names,
             upstream: match &conf.replication {
                 Replication::Primary | Replication::Promise => None,
                 Replication::Follow(peer) => self.host_of(&peer.host),
