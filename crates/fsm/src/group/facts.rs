@@ -287,6 +287,39 @@ impl<'a> Facts<'a> {
             .any(|p| p.primary == copy || p.config.members.iter().any(|m| m.copy == copy))
     }
 
+    /// Whether a named copy has to be replaced because nobody else can ever confirm (`safety.md`
+    /// §2.6): nothing of this term was confirmed, `''` is not allowed, and neither a named copy nor
+    /// another one may stream. It has not streamed in this term, so it counts for nothing of it, and
+    /// its new copy counts only once it is listed itself: until then the primary is needed. One at
+    /// a time.
+    #[must_use]
+    pub fn is_only_way(&self, node: &Node) -> bool {
+        let Some(leader) = self.leader() else {
+            return false;
+        };
+        let unconfirmed = self
+            .leader_node()
+            .and_then(|n| n.confirmed)
+            .is_none_or(|c| c.stamp.term < leader.term);
+        let steady = matches!(self.group.phase, super::model::Phase::Steady)
+            && leader.term == self.group.term
+            && self.group.doubted.is_none()
+            && self.group.history.is_some();
+        let mut others = self
+            .staying()
+            .filter(|n| n.id != leader.node && self.is_admitted(n));
+        let first = self
+            .staying()
+            .find(|n| n.id != leader.node && n.copy.is_some() && self.keeper_answers(n.id));
+        steady
+            && unconfirmed
+            && self.leader_writes()
+            && self.number_sync() > 0
+            && !self.current_sync().is_asynchronous()
+            && others.next().is_none()
+            && first.is_some_and(|n| n.id == node.id)
+    }
+
     /// Members that the primary's configuration should name now.
     #[must_use]
     pub fn nameable(&self) -> BTreeSet<Member> {

@@ -181,7 +181,9 @@ fn follow(facts: &Facts<'_>, group: &Group, node: &Node) -> Option<Follow> {
         upstream: peer(leader),
         history: group.history.clone(),
         // What may be in force must not lose a copy that it counts on (`safety.md` §2.6).
-        may_replace: node.copy.is_none_or(|copy| !facts.is_listed(copy)),
+        may_replace: node
+            .copy
+            .is_none_or(|copy| !facts.is_listed(copy) || facts.is_only_way(node)),
     })
 }
 

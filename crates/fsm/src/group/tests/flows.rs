@@ -336,3 +336,35 @@ fn a_restored_monitor_that_finds_only_standbys_elects_the_furthest() {
     );
     assert!(world.group().term > term);
 }
+
+#[test]
+fn named_copies_that_cannot_follow_are_replaced_one_by_one_when_nobody_else_can_confirm() {
+    let mut world = World::pair();
+    let c = world.add(true);
+    world.run(3000);
+    assert_eq!(world.sync().matches("standby_").count(), 2);
+    // As after a promotion: nothing of the term is confirmed, and both named copies have diverged.
+    let primary = world.nodes.get_mut(&A).unwrap();
+    (primary.confirmed, primary.stubborn) = (None, true);
+    world.group_mut().nodes.get_mut(&A).unwrap().confirmed = None;
+    for id in [B, c] {
+        world.nodes.get_mut(&id).unwrap().position.timeline = TimelineId(9);
+        world.group_mut().nodes.get_mut(&id).unwrap().admitted = None;
+    }
+    let copies = |world: &World| (world.nodes[&B].copy, world.nodes[&c].copy);
+    let before = copies(&world);
+    world.run(100);
+    assert_ne!(copies(&world).0, before.0, "the first one is replaced");
+    world.nodes.get_mut(&A).unwrap().stubborn = false;
+    world.run(5000);
+    assert_ne!(copies(&world).1, before.1, "and then the other one");
+    assert_eq!(
+        (world.state(1), world.state(2), world.state(3)),
+        (
+            "primary/primary".into(),
+            "secondary/secondary".into(),
+            "secondary/secondary".into()
+        )
+    );
+    assert_eq!(world.group().possible.len(), 1);
+}
