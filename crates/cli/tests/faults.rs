@@ -11,6 +11,7 @@
 mod pair;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 
 use pair::{Pair, free_port};
@@ -302,9 +303,16 @@ fn a_monitor_restored_from_an_older_copy_waits_for_every_member() {
         }
     }
     pair.spawn("monitor", &["run"]);
-    pair.until("the monitor", |p| !p.states().is_empty());
-    pair.wait_settled();
-    assert_ne!(pair.primary(), before, "the newer term stands");
+    // What the old store says first is not true any more: the newer term stands in the end.
+    pair.until("the newer primary and its standby", |p| {
+        let states = p.states();
+        let is = |state: &str, old: bool| {
+            states
+                .iter()
+                .any(|s| s.1 == state && s.2 == state && (s.0 == before) == old)
+        };
+        is("primary", false) && is("secondary", true)
+    });
     let log = pair.log("monitor");
     assert!(
         log.contains("older copy") || log.contains("restored"),
@@ -398,6 +406,48 @@ fn too_little_space_for_a_copy_is_said_and_the_copy_is_made_when_there_is_room()
     assert!(grown.unwrap().success());
     pair.wait_settled();
     assert_eq!(pair.stop("small"), 0);
+}
+
+#[test]
+fn psql_walks_through_the_monitor_and_hears_a_failover() {
+    let Some(pair) = Pair::settled() else { return };
+    let shown = pair.run("monitor", &["show", "uri", "--formation", "monitor"]);
+    let uri = shown.expect(0, &[]).stdout.trim().to_owned();
+    let psql = |sql: &str| {
+        let ran = pair.any("monitor", &["psql", &uri, "-XAtc", sql]);
+        ran.expect(0, &[]).stdout.clone()
+    };
+    let nodes = psql("select nodename, reportedstate from pgautofailover.node order by nodeid");
+    assert_eq!(nodes.lines().count(), 2, "{nodes}");
+    for table in ["event", "formation", "node"] {
+        assert!(psql("\\dt pgautofailover.*").contains(table));
+    }
+
+    let mut listener = pair
+        .command("monitor", &["psql", &uri, "-XAt"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = listener.stdin.take().unwrap();
+    let mut output = BufReader::new(listener.stdout.take().unwrap());
+    input
+        .write_all(b"LISTEN state;\n\\echo it listens\n")
+        .unwrap();
+    let mut heard = String::new();
+    while !heard.contains("it listens") {
+        assert_ne!(output.read_line(&mut heard).unwrap(), 0, "{heard}");
+    }
+    let before = pair.primary();
+    pair.run("monitor", &["perform", "failover"]).expect(0, &[]);
+    pair.wait_settled();
+    assert_ne!(pair.primary(), before);
+    input.write_all(b"SELECT 1;\n").unwrap();
+    drop(input);
+    output.read_to_string(&mut heard).unwrap();
+    assert!(listener.wait().unwrap().success());
+    assert!(heard.contains("notification \"state\""), "{heard}");
+    assert!(heard.contains("draining"), "{heard}");
 }
 
 /// Takes a mount away again.
