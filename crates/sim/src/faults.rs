@@ -297,10 +297,15 @@ impl World {
         self.fault_after(100, Fault::Trouble(Trouble::Join, Whom::Host(host)));
     }
 
-    /// Another membership needs an operator, who drops and registers nodes by hand.
+    /// Another membership, or a lost copy while nobody knows what was in force, needs an operator.
     fn restore_if_same(&mut self, store: Cluster) {
         let ids = |c: &Cluster| group_of(c).map(|g| g.nodes.keys().copied().collect::<Vec<_>>());
-        if ids(&store) == ids(&self.monitor.durable) {
+        let same = ids(&store) == ids(&self.monitor.durable);
+        let whole = self
+            .hosts
+            .iter()
+            .all(|h| h.pg.broken.is_none() && h.pg.disk.is_some());
+        if same && whole {
             self.note(|| "FAULT Restore".to_owned());
             self.restore_monitor(store);
         }
