@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use pgaf_protocol::{NodeState, Order, Promote, SyncConfig, TimelineId};
+use pgaf_protocol::{NodeState, Order, Promote, Reach, SyncConfig, TimelineId};
 
 use super::harness::{Node, follow, lead_alone, lead_with, run, stamp};
 
@@ -96,13 +96,57 @@ fn a_pair_comes_up_fails_over_and_rejoins_though_its_keepers_die_everywhere() {
             b.until_reached().await;
             b.sql("insert into t values (3)").await;
             assert_eq!(b.sql("select count(*) from t").await, "3");
+            killed += count(&[&killed_a, &killed_b]);
+            switchover(&mut b, &mut a).await;
+            a.sql("insert into t values (4)").await;
+            assert_eq!(a.sql("select count(*) from t").await, "4");
             a.stop().await;
             b.stop().await;
             killed += count(&[&killed_a, &killed_b]);
             eprintln!("TEST keepers were killed {killed} times");
-            assert!(killed > 90, "{killed}");
+            assert!(killed > 120, "{killed}");
         },
     );
+}
+
+/// A planned move: the old primary promises and stops, the candidate gets its end, is promoted, and
+/// the old primary follows.
+async fn switchover(old: &mut Node, new: &mut Node) {
+    old.tell(3, 12, NodeState::Draining, Order::Promise { fast: true })
+        .await;
+    old.until_reached().await;
+    let stopped = old
+        .until("knows its end", |r| {
+            r.promise.is_some_and(|p| p.position.is_some())
+        })
+        .await;
+    let position = stopped.promise.unwrap().position.unwrap();
+    let reach = Order::Reach(Reach { position });
+    new.tell(3, 13, NodeState::PreparePromotion, reach).await;
+    new.until_reached().await;
+    new.until("has it all", |r| {
+        r.promise
+            .is_some_and(|p| p.position.is_some_and(|at| at >= position))
+    })
+    .await;
+    let member = old.member();
+    let promote = Order::Promote(Promote {
+        sync: SyncConfig::any(1, [member]),
+        sync_stamp: stamp(3, 14),
+        admitted: [member].into(),
+        position,
+        timeline: TimelineId(3),
+    });
+    new.tell(3, 14, NodeState::StopReplication, promote).await;
+    new.until_reached().await;
+    let order = lead_with(stamp(3, 15), &[member], false);
+    new.tell(3, 15, NodeState::WaitPrimary, order).await;
+    let report = new.until_reached().await;
+    old.tell(3, 16, NodeState::Catchingup, follow(new, report.history))
+        .await;
+    old.until_reached().await;
+    old.until("streams", |r| r.upstream.is_some_and(|u| u.streaming))
+        .await;
 }
 
 /// How often keepers were killed; from here on each failpoint kills again.
