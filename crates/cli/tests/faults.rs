@@ -86,28 +86,8 @@ fn a_name_and_an_address_belong_to_one_node() {
         p.states().first().is_some_and(|s| s.1 == "single")
     });
 
-    let uri = pair.uri();
     let (same, other) = (port.to_string(), free_port().to_string());
-    let create = |name: &str, port: &str| {
-        pair.run(
-            "twin",
-            &[
-                "create",
-                "postgres",
-                "--pgport",
-                port,
-                "--hostname",
-                "127.0.0.1",
-                "--name",
-                name,
-                "--auth",
-                "trust",
-                "--ssl-self-signed",
-                "--monitor",
-                &uri,
-            ],
-        )
-    };
+    let create = |name: &str, port: &str| create(&pair, "twin", name, port);
     let name = create("node1", &other);
     assert_ne!(name.code, 0, "{name:?}");
     assert!(
@@ -137,26 +117,8 @@ fn data_of_another_cluster_is_not_taken_in() {
     .expect(0, &[]);
     let before = fs::read(pair.path("foreign/global/pg_control")).unwrap();
 
-    let uri = pair.uri();
     let port = free_port().to_string();
-    let refused = pair.run(
-        "foreign",
-        &[
-            "create",
-            "postgres",
-            "--pgport",
-            &port,
-            "--hostname",
-            "127.0.0.1",
-            "--name",
-            "foreign",
-            "--auth",
-            "trust",
-            "--ssl-self-signed",
-            "--monitor",
-            &uri,
-        ],
-    );
+    let refused = create(&pair, "foreign", "foreign", &port);
     assert_ne!(refused.code, 0, "{refused:?}");
     assert!(refused.stderr.contains("system identifier"), "{refused:?}");
     assert_eq!(
@@ -165,24 +127,7 @@ fn data_of_another_cluster_is_not_taken_in() {
     );
 
     fs::write(pair.path("foreign/PG_VERSION"), "12\n").unwrap();
-    let version = pair.run(
-        "foreign",
-        &[
-            "create",
-            "postgres",
-            "--pgport",
-            &port,
-            "--hostname",
-            "127.0.0.1",
-            "--name",
-            "foreign",
-            "--auth",
-            "trust",
-            "--ssl-self-signed",
-            "--monitor",
-            &uri,
-        ],
-    );
+    let version = create(&pair, "foreign", "foreign", &port);
     assert_ne!(version.code, 0, "{version:?}");
     assert!(version.stderr.contains("12"), "{version:?}");
     assert_eq!(pair.states().len(), 1);
@@ -448,6 +393,20 @@ fn psql_walks_through_the_monitor_and_hears_a_failover() {
     assert!(listener.wait().unwrap().success());
     assert!(heard.contains("notification \"state\""), "{heard}");
     assert!(heard.contains("draining"), "{heard}");
+}
+
+/// `create postgres` without `--run`, to its end.
+fn create(pair: &Pair, pgdata: &str, name: &str, port: &str) -> pair::Ran {
+    let uri = pair.uri();
+    let words = ["create", "postgres", "--pgport", port, "--name", name];
+    let rest = [
+        "--hostname",
+        "127.0.0.1",
+        "--auth",
+        "trust",
+        "--ssl-self-signed",
+    ];
+    pair.run(pgdata, &[&words[..], &rest, &["--monitor", &uri]].concat())
 }
 
 /// Takes a mount away again.
