@@ -243,13 +243,8 @@ impl World {
             }
             Trouble::Destroy => self.destroy(host),
             Trouble::DropAndJoin(back) => {
-                let staying = self
-                    .monitor
-                    .group()
-                    .map_or(0, |g| g.nodes.values().filter(|n| !n.leaving).count());
                 let drop = Operation::Drop { host, force: false };
-                // A group whose last node is dropped begins anew, empty.
-                if staying > 1 && self.operate(&drop).is_ok() {
+                if self.operate(&drop).is_ok() {
                     self.fault_after(back, Fault::Trouble(Trouble::Join, Whom::Host(host)));
                 }
             }
@@ -281,6 +276,10 @@ impl World {
             .is_some_and(|g| g.nodes.values().any(|n| n.name == name));
         if listed || !self.hosts[host].up || self.hosts[host].frozen {
             return self.fault_after(5000, Fault::Trouble(Trouble::Join, Whom::Host(host)));
+        }
+        if self.monitor.group().is_some_and(|g| g.nodes.is_empty()) {
+            // The last node was dropped: another, empty group begins.
+            self.ledger.give_up(None);
         }
         self.end_keeper(host, true);
         self.end_server(host, false);

@@ -1,8 +1,11 @@
 //! One seed: a formation comes up, a storm of faults, everything heals, everything is checked.
 
+use pgaf_protocol::CopyId;
+
 use crate::coverage::Coverage;
 use crate::faults::STORM;
 use crate::monitor::Operation;
+use crate::pg::Disk;
 use crate::sabotage::Sabotage;
 use crate::world::World;
 
@@ -71,6 +74,13 @@ fn run(mut world: World, seed: u64, nodes: usize) -> SeedRun {
 /// Monitor and nodes start one after the other; the group settles.
 pub(crate) fn bring_up(world: &mut World) {
     world.start_monitor();
+    if world.rng.one_in(4) {
+        // The first node brings a cluster that nobody has named yet.
+        let system = world.rng.next();
+        let mut disk = Disk::new(CopyId(0), system);
+        disk.copy = None;
+        world.hosts[0].pg.disk = Some(disk);
+    }
     for host in 0..world.hosts.len() {
         world.start_keeper(host);
         let soon = world.now + world.rng.between(0, 2000);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pgaf_sim::script::Script;
-use pgaf_sim::{play, run_seed};
+use pgaf_sim::{Sabotage, play, run_sabotaged, run_seed};
 
 /// Writes what happened where the developer can read it, and says where.
 #[expect(
@@ -40,17 +40,22 @@ fn fixed_seeds_of_pairs_keep_every_invariant() {
 
 #[test]
 fn fixed_seeds_of_three_nodes_keep_every_invariant() {
-    check(3, 1..=3);
+    check(3, 1..=5);
 }
 
-/// Seeds that once broke an invariant: (nodes, seed). Each is told in the commit that mended it.
-const ONCE_BROKEN: &[(usize, u64)] = &[(3, 9), (3, 12), (2, 39)];
+#[test]
+fn fixed_seeds_of_four_nodes_keep_every_invariant() {
+    check(4, 1..=2);
+}
 
 #[test]
-fn seeds_that_once_broke_an_invariant_keep_them() {
-    for (nodes, seed) in ONCE_BROKEN {
-        check(*nodes, *seed..=*seed);
-    }
+fn a_promise_that_is_not_on_the_disk_is_noticed() {
+    let caught = (1..=30).any(|seed| {
+        run_sabotaged(seed, 3, Sabotage::PromiseNotFsynced)
+            .broken
+            .is_some()
+    });
+    assert!(caught, "the simulator is too kind");
 }
 
 #[test]
