@@ -276,6 +276,9 @@ fn a_failover_without_an_eligible_standby_is_refused_in_advance() {
     pair.until("a primary alone", |p| {
         p.states().iter().any(|s| s.1 == "wait_primary")
     });
+    let shown = pair.run("monitor", &["show", "state"]);
+    shown.expect(0, &["automatic failover is off"]);
+    assert!(!shown.stdout.contains("failover"), "notes are no data");
     let refused = pair.run("monitor", &["perform", "failover"]);
     refused.expect(6, &["nobody could take over"]);
     pair.sql(&primary, "create table still_here(n int)")

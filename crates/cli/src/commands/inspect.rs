@@ -49,6 +49,44 @@ pub(crate) fn explain(context: &Context<'_>, parsed: &Parsed) -> Result<(), Fail
     Ok(())
 }
 
+/// What an operator should know beside a table of states: whom a group waits for, and whether the
+/// loss of its primary would be answered without a hand. Empty for the old program's monitor, which
+/// explains nothing.
+pub(crate) async fn notes(
+    client: &MonitorClient,
+    formation: &str,
+    group: Option<i32>,
+) -> Vec<String> {
+    let asked = client.value(OF_FORMATION, &[Param::Text(formation)]).await;
+    let text = asked.ok().flatten().unwrap_or_default();
+    read(&text)
+        .unwrap_or_default()
+        .iter()
+        .filter(|explanation| group.is_none_or(|group| group == explanation.group.0))
+        .flat_map(noteworthy)
+        .collect()
+}
+
+fn noteworthy(explanation: &Explanation) -> Vec<String> {
+    let group = explanation.group;
+    let waiting = explanation.waiting.iter().map(|wait| {
+        let way_out = wait.way_out.iter().map(|way| format!("; way out: {way}"));
+        format!(
+            "group {group} waits: {}{}",
+            wait.why,
+            way_out.collect::<String>()
+        )
+    });
+    // A lone node has nobody to fail over to, by choice.
+    let off = explanation
+        .facts
+        .iter()
+        .filter(|fact| explanation.nodes.len() > 1 && fact.name == "automatic-failover")
+        .filter_map(|fact| fact.value.strip_prefix("off: "))
+        .map(|why| format!("group {group}: automatic failover is off: {why}"));
+    waiting.chain(off).collect()
+}
+
 /// One explanation, or a list of them.
 fn read(text: &str) -> Result<Vec<Explanation>, Failure> {
     serde_json::from_str::<Vec<Explanation>>(text)

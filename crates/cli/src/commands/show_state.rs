@@ -5,7 +5,7 @@ use std::fmt::Display;
 use pgaf_protocol::NodeState;
 use serde_json::json;
 
-use super::{Context, block_on, print_line};
+use super::{Context, block_on, inspect, print_line};
 use crate::config::Role;
 use crate::error::{ExitCode, Failure};
 use crate::local_state;
@@ -60,6 +60,9 @@ pub(crate) fn run(context: &Context<'_>, parsed: &Parsed) -> Result<(), Failure>
             print_line(&fetch_json(&client, &formation, group).await?);
         } else {
             out::stdout(&layout(&fetch(&client, &formation, group).await?));
+            for note in inspect::notes(&client, &formation, group).await {
+                tracing::warn!("{note}");
+            }
         }
         Ok(())
     })
