@@ -48,9 +48,13 @@ pub(super) fn heard(group: &mut Group, live: &LiveGroup, node: NodeId, events: &
         })
         .max_by_key(|(term, id, _)| (*term, *id));
     let Some((term, leader, copy)) = newest else {
-        only_standbys(group, events);
-        return;
+        return only_standbys(group, events);
     };
+    if group.term > term {
+        // A change of primary was under way: somebody may be about to open in the newer term.
+        let why = "this monitor's memory was void, and a change of primary was under way";
+        return elect_anew(group, (leader, copy), why, events);
+    }
     group.primary = Some(Leader {
         node: leader,
         copy,
@@ -68,8 +72,7 @@ pub(super) fn heard(group: &mut Group, live: &LiveGroup, node: NodeId, events: &
     events.push(event(group, leader, "monitor.restored", text));
 }
 
-/// Every member is there and none is a primary: whatever was acknowledged is on one of their copies,
-/// so all of them have to promise, and the one that got furthest goes on.
+/// Every member is there and none is a primary.
 fn only_standbys(group: &mut Group, events: &mut Vec<Event>) {
     let furthest = group
         .nodes
@@ -77,16 +80,31 @@ fn only_standbys(group: &mut Group, events: &mut Vec<Event>) {
         .filter(|n| n.copy.is_some())
         .max_by_key(|n| (n.position, core::cmp::Reverse(n.id)))
         .map(|n| (n.id, n.copy));
-    let Some((node, copy)) = furthest else {
-        // Nobody has made a data directory yet: nothing was ever acknowledged.
-        return;
-    };
-    // A member without a copy may have had one that mattered: it stands there as one that cannot
-    // promise, and an operator has to say that it is lost.
-    let members = group.nodes.values().map(|n| Member {
-        node: n.id,
-        copy: n.copy.unwrap_or_default(),
-    });
+    // Nobody has made a data directory yet: nothing was ever acknowledged.
+    if let Some(furthest) = furthest {
+        let why = "this monitor's memory was void, and no member is a primary";
+        elect_anew(group, furthest, why, events);
+    }
+}
+
+/// Whatever was acknowledged is on one of the members' copies: all of them have to promise, and the
+/// one that got furthest goes on.
+fn elect_anew(
+    group: &mut Group,
+    (node, copy): (NodeId, Option<CopyId>),
+    why: &str,
+    events: &mut Vec<Event>,
+) {
+    // A member that lost a copy may have lost one that mattered: it stands there as one that cannot
+    // promise, and an operator has to say that it is lost. Who never had one does not count.
+    let members = group
+        .nodes
+        .values()
+        .filter(|n| n.copy.is_some() || n.position.is_some() || n.promise.is_some())
+        .map(|n| Member {
+            node: n.id,
+            copy: n.copy.unwrap_or_default(),
+        });
     let config = SyncConfig::any(1, members);
     group.primary = Some(Leader {
         node,
@@ -95,9 +113,10 @@ fn only_standbys(group: &mut Group, events: &mut Vec<Event>) {
     });
     group.history = None;
     group.sequence = group.sequence.next();
+    // Below every term: this is what must be revoked, and never a configuration to load.
     group.possible = alloc::vec![Possible {
         stamp: Stamp {
-            term: group.term,
+            term: Term(0),
             sequence: group.sequence
         },
         primary: CopyId::default(),
@@ -108,7 +127,7 @@ fn only_standbys(group: &mut Group, events: &mut Vec<Event>) {
         node.admitted = None;
     }
     let election = Election {
-        reason: "this monitor's memory was void, and no member is a primary".into(),
+        reason: why.into(),
         ..Election::default()
     };
     events.extend(begin(group, election, node).events);

@@ -368,3 +368,31 @@ fn named_copies_that_cannot_follow_are_replaced_one_by_one_when_nobody_else_can_
     );
     assert_eq!(world.group().possible.len(), 1);
 }
+
+#[test]
+fn a_monitor_restored_in_the_middle_of_a_change_of_primary_asks_everybody_and_settles() {
+    let mut world = World::pair();
+    // The standby promised for a term that the older store has forgotten.
+    let copy = world.nodes[&B].copy.unwrap();
+    let seen = Stamp {
+        term: Term(2),
+        sequence: Sequence(world.group().sequence.0 + 5),
+    };
+    let fake = world.nodes.get_mut(&B).unwrap();
+    fake.promise = Some(Promise {
+        term: Term(2),
+        copy,
+        position: Some(fake.position),
+    });
+    fake.goal.as_mut().unwrap().stamp = seen;
+    world.live = crate::group::LiveGroup::default();
+    crate::group::restored(world.group_mut());
+    world.run(8000);
+    let mut states = [world.state(1), world.state(2)];
+    states.sort();
+    assert_eq!(states, ["primary/primary", "secondary/secondary"]);
+    let group = world.group();
+    assert_eq!(group.primary.unwrap().term, group.term);
+    assert!(group.term > Term(2));
+    assert!(group.possible.iter().all(|p| p.stamp.term == group.term));
+}
