@@ -1,6 +1,6 @@
 //! Starting, ending and promoting servers.
 
-use pgaf_fsm::node::{Conf, Replication};
+use pgaf_fsm::node::{Conf, Replication, Work};
 use pgaf_protocol::{Fork, History, Lsn, TimelineId};
 
 use super::{ConfFile, Doing, Server, SyncNames};
@@ -118,10 +118,16 @@ impl World {
 
     /// The server takes writes from here on: a new branch.
     fn open(&mut self, host: usize) {
-        let term = self.hosts[host].journal.opened().or_else(|| {
-            let goal = self.hosts[host].journal.goal.as_ref()?;
-            Some(goal.stamp.term)
-        });
+        // A promotion that was begun is of its own term, whatever goal came since.
+        let journal = &self.hosts[host].journal;
+        let term = match journal.work {
+            Some(Work::Promote { term }) => Some(term),
+            Some(Work::Initdb { .. } | Work::Rewind { .. } | Work::Replace { .. }) | None => {
+                journal
+                    .opened()
+                    .or_else(|| journal.goal.as_ref().map(|goal| goal.stamp.term))
+            }
+        };
         let branch = BranchId(self.branches.len());
         let pg = &mut self.hosts[host].pg;
         let (Some(disk), Some(server)) = (pg.disk.as_mut(), pg.server.as_mut()) else {
