@@ -398,6 +398,92 @@ fn psql_walks_through_the_monitor_and_hears_a_failover() {
     assert!(heard.contains("draining"), "{heard}");
 }
 
+#[test]
+fn garbage_on_the_monitors_port_does_no_harm() {
+    let Some(pair) = Pair::monitor("trust") else {
+        return;
+    };
+    let address = ("127.0.0.1", pair.monitor_port);
+    let mut noise: u32 = 1;
+    for length in 0..300_usize {
+        let bytes: Vec<u8> = (0..length)
+            .map(|_| {
+                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                noise.to_be_bytes()[0]
+            })
+            .collect();
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        // The monitor may hang up before it has read everything.
+        let _ = stream.write_all(&bytes);
+    }
+    pair.run("monitor", &["show", "state"]).expect(0, &[]);
+    pair.run("monitor", &["status"]).expect(0, &[]);
+    assert!(!pair.log("monitor").contains("panicked"));
+}
+
+#[test]
+fn a_full_disk_under_the_monitor_refuses_changes_and_answers_reads() {
+    let Some(mut pair) = Pair::monitor("trust") else {
+        return;
+    };
+    assert_eq!(pair.stop("monitor"), 0);
+    let (here, there) = (pair.path("monitor"), pair.path("monitor-before"));
+    fs::rename(&here, &there).unwrap();
+    fs::create_dir(&here).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=4m,mode=0700", "pgaf-test"])
+        .arg(&here)
+        .status();
+    if !mounted.is_ok_and(|s| s.success()) {
+        eprintln!("SKIPPED: needs the right to mount a tmpfs");
+        return;
+    }
+    let _unmount = Unmount(here.clone());
+    let from = format!("{}/.", there.display());
+    let copied = std::process::Command::new("cp")
+        .args(["-a", &from])
+        .arg(&here)
+        .status();
+    assert!(copied.unwrap().success());
+    pair.give(&here);
+    pair.spawn("monitor", &["run"]);
+    pair.node("node1", free_port(), &[]);
+    pair.until("a single node", |p| {
+        p.states().first().is_some_and(|s| s.1 == "single")
+    });
+
+    let ballast = here.join("ballast");
+    fs::write(&ballast, vec![0; 4 << 20]).unwrap_err();
+    // The write-ahead log has some room left: it takes a few changes before it is full.
+    let set = |priority: usize| {
+        let text = priority.to_string();
+        let words = [
+            "set",
+            "node",
+            "candidate-priority",
+            &text,
+            "--name",
+            "node1",
+        ];
+        pair.run("monitor", &words)
+    };
+    let refused = (0..400)
+        .map(|n| set(n % 100))
+        .find(|ran| ran.code != 0)
+        .unwrap();
+    refused.expect(6, &["HINT"]);
+    pair.run("monitor", &["show", "state"]).expect(0, &[]);
+    assert!(
+        pair.explain().contains("monitor-disk"),
+        "{}",
+        pair.explain()
+    );
+
+    fs::remove_file(&ballast).unwrap();
+    pair.until("changes again", |_| set(77).code == 0);
+    assert_eq!(pair.stop("monitor"), 0);
+}
+
 /// `create postgres` without `--run`, to its end.
 fn create(pair: &Pair, pgdata: &str, name: &str, port: &str) -> pair::Ran {
     let uri = pair.uri();
