@@ -311,7 +311,10 @@ async fn single_user_mode_is_named_and_not_adopted() {
         .spawn()
         .unwrap();
     let pid_file = cluster.pgdata.join("postmaster.pid");
-    until("single-user mode has its file", async || pid_file.exists()).await;
+    until("single-user mode has written its file", async || {
+        std::fs::read_to_string(&pid_file).is_ok_and(|text| text.lines().count() >= 4)
+    })
+    .await;
     let result = Postmaster::adopt(&cluster.pgdata).await;
     assert!(
         matches!(result, Err(postmaster::AdoptError::SingleUser { .. })),

@@ -29,7 +29,7 @@ impl Limit {
     pub(super) fn left(&self) -> Duration {
         self.limit
             .saturating_sub(self.start.elapsed())
-            .max(Duration::from_millis(1))
+            .max(LAST_QUERY)
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -69,6 +69,10 @@ impl Limit {
 /// Pauses between two looks: short at first, since most things take milliseconds, then longer.
 #[derive(Debug)]
 pub(super) struct Pace(Duration);
+
+/// What the last query before the deadline gets at least: cut off after a millisecond it would end
+/// the session, and hide what is being waited for. Chosen: far above what these queries take.
+const LAST_QUERY: Duration = Duration::from_millis(250);
 
 /// Chosen: a look over the local socket costs some 100 µs of CPU.
 const FIRST: Duration = Duration::from_millis(1);
