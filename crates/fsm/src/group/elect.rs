@@ -42,7 +42,7 @@ pub(super) fn advance(facts: &Facts<'_>, group: &mut Group) -> Step {
         Phase::Steady => steady(facts, group),
         Phase::Preparing(election) => preparing(facts, group, election),
         Phase::Collecting(election) => collecting(facts, group, &election),
-        Phase::Promoting { node, planned, .. } => promoting(facts, group, node, planned),
+        Phase::Promoting { node, .. } => promoting(facts, group, node),
     }
 }
 
@@ -424,7 +424,7 @@ fn promote(facts: &Facts<'_>, group: &mut Group, candidate: NodeId, planned: boo
     }
 }
 
-fn promoting(facts: &Facts<'_>, group: &mut Group, candidate: NodeId, planned: bool) -> Step {
+fn promoting(facts: &Facts<'_>, group: &mut Group, candidate: NodeId) -> Step {
     let goal = group.nodes.get(&candidate).map(|n| n.goal.stamp);
     let done = facts.live.report(candidate).is_some_and(|r| {
         Some(r.reached) >= goal && r.state == NodeState::StopReplication && r.postgres.is_primary()
@@ -441,7 +441,6 @@ fn promoting(facts: &Facts<'_>, group: &mut Group, candidate: NodeId, planned: b
     }
     let verdict = facts.verdict(candidate);
     if !verdict.is_gone() {
-        let _ = planned;
         return waits(
             "promotion",
             &[candidate],
