@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// One goal: durable at the monitor before it is sent, journaled by the keeper before it acts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Goal {
     /// Term and sequence. A keeper that has seen a higher one refuses this goal.
     pub stamp: Stamp,
@@ -25,7 +25,7 @@ pub struct Goal {
 }
 
 /// What a goal asks for; declarative: repeating it changes nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum Order {
     /// Nothing yet: registered, and the group is not ready.
@@ -54,7 +54,7 @@ pub enum Order {
 }
 
 /// How to be primary.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Lead {
     /// The configuration to load and to confirm.
     pub sync: SyncConfig,
@@ -71,7 +71,7 @@ pub struct Lead {
 }
 
 /// How to be a standby.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Follow {
     /// Whom to stream from.
     pub upstream: Peer,
@@ -82,14 +82,14 @@ pub struct Follow {
 }
 
 /// How far the planned candidate must have received.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Reach {
     /// The old primary's end.
     pub position: Position,
 }
 
 /// How to become primary.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Promote {
     /// The names it opens under; loaded before the promotion.
     pub sync: SyncConfig,
@@ -105,7 +105,7 @@ pub struct Promote {
 }
 
 /// Another node of the group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Peer {
     /// Its id.
     pub node: NodeId,
@@ -118,14 +118,14 @@ pub struct Peer {
 }
 
 /// The right to go on as primary without further word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Lease {
     /// Milliseconds, counted by the keeper from *sending* the report that this answers.
     pub duration_ms: u32,
 }
 
 /// The answer to a report; also the payload of a push, then without a lease.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Answer {
     /// [`crate::PROTOCOL_VERSION`] of the monitor.
     pub protocol: u32,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{CopyId, FormationId, GroupId, Lineage, NodeId, NodeState, Term};
 
 /// What a node is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeKind {
     /// Plain Postgres.
@@ -33,7 +33,7 @@ impl NodeKind {
 
 /// A wish to join a group. Repeating it with the same `token` gives the same node again: a killed
 /// `create` goes on where it was.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Registration {
     /// [`crate::PROTOCOL_VERSION`] of the keeper.
     pub protocol: u32,
@@ -76,7 +76,7 @@ pub struct Registration {
 }
 
 /// The monitor's yes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Registered {
     /// [`crate::PROTOCOL_VERSION`] of the monitor.
     pub protocol: u32,

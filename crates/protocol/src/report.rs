@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Everything a keeper sees, sent when something changed and at least every heartbeat.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Report {
     /// [`crate::PROTOCOL_VERSION`] of the keeper.
     pub protocol: u32,
@@ -95,7 +95,7 @@ pub struct Report {
 }
 
 /// What a data directory was used as last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CopyRole {
     /// Nothing yet.
@@ -111,7 +111,7 @@ pub enum CopyRole {
 }
 
 /// Postgres, as its keeper sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum Postgres {
     /// Not there: no data directory.
@@ -169,7 +169,7 @@ impl Postgres {
 
 /// "This copy takes no WAL from, and as a primary acknowledges nothing in, any term older than
 /// `term`; it has received up to `position`."
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Promise {
     /// The term it was given for.
     pub term: Term,
@@ -180,7 +180,7 @@ pub struct Promise {
 }
 
 /// A configuration that is in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Confirmed {
     /// The entry on the list of possible configurations.
     pub stamp: Stamp,
@@ -189,7 +189,7 @@ pub struct Confirmed {
 }
 
 /// One of our walsenders, as the primary sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StandbySeen {
     /// The node.
     pub node: NodeId,
@@ -206,7 +206,7 @@ pub struct StandbySeen {
 }
 
 /// The upstream, as a standby sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct UpstreamSeen {
     /// The node it streams from.
     pub node: NodeId,
@@ -219,7 +219,7 @@ pub struct UpstreamSeen {
 }
 
 /// A witness' fresh look at a peer's Postgres.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Look {
     /// The number of the wish.
     pub number: u64,
@@ -234,7 +234,7 @@ pub struct Look {
 /// Settings that a standby needs at least as high as its primary to be promotable.
 ///
 /// Source: Postgres manual, "Hot Standby", administrator's overview.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct GateSettings {
     /// `max_connections`.
     pub max_connections: u32,
@@ -286,7 +286,7 @@ impl GateSettings {
 }
 
 /// Something that takes long, and how far it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Progress {
     /// What is done, for people: "base backup from node 1".
     pub what: String,

@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use serde::{Deserialize, Serialize};
 
 /// The monitor's settings, all reloadable. Milliseconds unless said otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
     /// See [`Setting::ALL`] for this and all others.
@@ -35,7 +35,7 @@ pub struct Settings {
 }
 
 /// One row of the settings table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Setting {
     /// The name, as in `config get` and `inspect settings`.
     pub name: &'static str,
@@ -174,7 +174,7 @@ impl Setting {
 }
 
 /// What a keeper needs of the monitor's settings, sent with every answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KeeperSettings {
     /// Milliseconds between reports when nothing happens.
     pub heartbeat_interval_ms: u64,

@@ -19,7 +19,7 @@ pub struct Member {
 }
 
 /// `ANY number (members)`, or `''`: asynchronous, when there is no member.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct SyncConfig {
     /// How many members must have a commit before it is acknowledged; 0 when asynchronous.
     pub number: u32,
@@ -85,7 +85,7 @@ impl fmt::Display for SyncConfig {
 
 /// An entry of a group's list of possible configurations (`safety.md` §1): durable before the
 /// goal that carries it is sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Possible {
     /// Term and sequence of the goal that carried it.
     pub stamp: Stamp,

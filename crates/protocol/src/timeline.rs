@@ -41,7 +41,7 @@ impl fmt::Display for Position {
 }
 
 /// The end of one parent timeline: one line of a `.history` file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fork {
     /// The parent.
     pub timeline: TimelineId,
@@ -50,7 +50,7 @@ pub struct Fork {
 }
 
 /// A timeline and its parents, oldest first: the contents of `pg_wal/NNNNNNNN.history`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct History {
     /// The timeline this is the history of.
     pub timeline: TimelineId,

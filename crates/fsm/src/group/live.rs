@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::model::Phase;
 
 /// What is known of a group only while this monitor runs.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct LiveGroup {
     /// Of each node that was heard of in this incarnation.
     pub nodes: BTreeMap<NodeId, Live>,
@@ -23,7 +23,7 @@ pub struct LiveGroup {
 }
 
 /// A node, as this incarnation of the monitor knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Live {
     /// Its keeper's session.
     pub session: Session,
@@ -42,7 +42,7 @@ pub struct Live {
 }
 
 /// A keeper's session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum Session {
     /// None was opened in this incarnation: its absence says nothing.
@@ -61,7 +61,7 @@ pub enum Session {
 }
 
 /// A fresh connection attempt to a node's Postgres.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Probe {
     /// When the attempt began.
     pub began: Time,
@@ -72,7 +72,7 @@ pub struct Probe {
 }
 
 /// How a probe ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProbeOutcome {
     /// A session was established.

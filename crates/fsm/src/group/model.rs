@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// Everything one monitor remembers. The shell stores `formations`' groups one by one; the rest
 /// is small.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Cluster {
     /// The life of this store; a restore renews it.
     pub lineage: Lineage,
@@ -27,7 +27,7 @@ pub struct Cluster {
 }
 
 /// Whether a formation is plain Postgres or Citus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// One group, number 0.
@@ -38,7 +38,7 @@ pub enum Kind {
 }
 
 /// A whole service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Formation {
     /// Its name.
     pub id: FormationId,
@@ -57,7 +57,7 @@ pub struct Formation {
 }
 
 /// One primary and its standbys.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Group {
     /// The formation it belongs to.
     pub formation: FormationId,
@@ -85,7 +85,7 @@ pub struct Group {
 }
 
 /// Who is primary since when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Leader {
     /// The node.
     pub node: NodeId,
@@ -96,7 +96,7 @@ pub struct Leader {
 }
 
 /// Where a change of primary stands.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Phase {
     /// No change under way.
@@ -120,7 +120,7 @@ pub enum Phase {
 }
 
 /// A change of primary before its outcome.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Election {
     /// Why, for events and `explain`.
     pub reason: String,
@@ -133,7 +133,7 @@ pub struct Election {
 }
 
 /// A node of a group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Node {
     /// Its id.
     pub id: NodeId,
@@ -176,7 +176,7 @@ pub struct Node {
 }
 
 /// Something that happened: a row of `pgautofailover.event`, and a `state` notification.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Event {
     /// The node it is about.
     pub node: NodeId,

@@ -10,7 +10,7 @@ use pgaf_protocol::{
 use serde::{Deserialize, Serialize};
 
 /// A keeper's journal: durable (file and folder) before anything that follows from it is done.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Journal {
     /// Written before the node registers: a killed `create` goes on with the same one.
     pub token: String,
@@ -80,7 +80,7 @@ pub struct Journal {
 }
 
 /// What is being done to the data directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum Work {
     /// A new cluster is being made; it will be this copy.
@@ -117,7 +117,7 @@ impl Work {
 }
 
 /// One change of the journal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "entry")]
 pub enum Entry {
     /// The monitor has registered the node.

@@ -27,7 +27,7 @@ const NOT_YET_PAUSE: Duration = Duration::from_millis(10);
 const SETTLED_AFTER: Duration = Duration::from_millis(120);
 
 /// The volatile half of what a keeper knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Memory {
     /// When this run of the keeper began.
     pub started: Time,
@@ -85,7 +85,7 @@ pub struct Memory {
 }
 
 /// Rules in place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Hba {
     /// For these.
     pub peers: Vec<Peer>,
@@ -94,7 +94,7 @@ pub struct Hba {
 }
 
 /// Slots in place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Slots {
     /// Nodes that may stream.
     pub admitted: BTreeSet<NodeId>,
@@ -107,7 +107,7 @@ pub struct Slots {
 }
 
 /// A step that is not repeated before its time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pause {
     /// Its word.
     pub step: String,

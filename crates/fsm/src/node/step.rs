@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Entry;
 
 /// The value of `synchronous_standby_names`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum Names {
     /// A name nobody has: what standbys run with (`safety.md` §2.7).
@@ -19,7 +19,7 @@ pub enum Names {
 }
 
 /// The part of the configuration that differs between roles.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum Replication {
     /// A primary.
@@ -31,7 +31,7 @@ pub enum Replication {
 }
 
 /// What has to be in our configuration file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Conf {
     /// `synchronous_standby_names`.
     pub names: Names,
@@ -40,7 +40,7 @@ pub struct Conf {
 }
 
 /// How Postgres is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopMode {
     /// Sessions are ended, a checkpoint is written, standbys get it all.
@@ -50,7 +50,7 @@ pub enum StopMode {
 }
 
 /// One action.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "step")]
 pub enum Step {
     /// Change the journal. Done when file and folder are on disk.
@@ -173,7 +173,7 @@ pub enum Step {
 }
 
 /// What came of a step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum Outcome {
     /// Done.
@@ -225,7 +225,7 @@ pub enum Outcome {
 }
 
 /// How `pg_rewind` ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RewindEnd {
     /// The copy can follow as it is.
