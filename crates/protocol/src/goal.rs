@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    History, Incarnation, KeeperSettings, Lineage, Member, NodeId, NodeState, Position, Stamp,
-    SyncConfig, TimelineId,
+    CopyId, History, Incarnation, KeeperSettings, Lineage, Member, NodeId, NodeState, Position,
+    Stamp, SyncConfig, TimelineId,
 };
 
 /// One goal: durable at the monitor before it is sent, journaled by the keeper before it acts.
@@ -41,16 +41,33 @@ pub enum Order {
     Promise {
         /// Whether a primary stops with `fast`.
         fast: bool,
+        /// Nodes that may fetch WAL from this copy: for each of them a slot exists.
+        #[serde(default)]
+        serves: BTreeSet<NodeId>,
     },
     /// The planned candidate: stay a standby of whom it follows, and report as soon as `position`
     /// has been received. Then promise as well: take nothing from older terms.
     Reach(Reach),
+    /// The candidate that lacks WAL: take it from a member that has promised as well, from nobody
+    /// else and no further than named; then promise again with the new position (`safety.md` §4.5).
+    Fetch(Fetch),
     /// Become the primary of the goal's term; acknowledges nothing alone (`safety.md` §4.6).
     Promote(Promote),
     /// Stop Postgres and leave it stopped.
     Stop,
     /// The node has been removed: stop Postgres, say so, and end.
     Drop,
+}
+
+impl Order {
+    /// Promise, and hand out nothing.
+    #[must_use]
+    pub fn promise(fast: bool) -> Self {
+        Self::Promise {
+            fast,
+            serves: BTreeSet::new(),
+        }
+    }
 }
 
 /// How to be primary.
@@ -86,6 +103,18 @@ pub struct Follow {
 pub struct Reach {
     /// The old primary's end.
     pub position: Position,
+}
+
+/// Where a candidate gets the WAL that it lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetch {
+    /// Who has it: a member of the group that has promised for this term.
+    pub source: Peer,
+    /// How far that one got, and how far this one must get.
+    pub position: Position,
+    /// A copy that cannot go on from where it is: it is replaced by a base backup from the source.
+    #[serde(default)]
+    pub replace: Option<CopyId>,
 }
 
 /// How to become primary.

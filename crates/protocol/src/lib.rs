@@ -32,7 +32,7 @@ mod time;
 mod timeline;
 
 pub use explain::{Explanation, Fact, NodeView, Waiting};
-pub use goal::{Answer, Follow, Goal, Lead, Lease, Order, Peer, Promote, Reach};
+pub use goal::{Answer, Fetch, Follow, Goal, Lead, Lease, Order, Peer, Promote, Reach};
 pub use id::{CopyId, FormationId, GroupId, Incarnation, Lineage, NodeId, ParseIdError};
 pub use lsn::{Lsn, ParseLsnError};
 pub use registration::{NodeKind, Registered, Registration};

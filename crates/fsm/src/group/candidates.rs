@@ -21,7 +21,7 @@ const NEAR_BYTES: u64 = 1 << 20;
 pub(super) fn choose(facts: &Facts<'_>, election: &Election, leader: Leader) -> Option<NodeId> {
     let mut best: Vec<(&Node, Position)> = facts
         .staying()
-        .filter(|n| n.candidate_priority > 0 && facts.keeper_answers(n.id))
+        .filter(|n| may_lead(n, election) && facts.keeper_answers(n.id))
         .filter(|n| n.id != leader.node || !is_in_place(n, leader))
         .filter_map(|n| facts.promise_of(n).map(|(_, position)| (n, position)))
         .filter(|(_, position)| {
@@ -29,25 +29,33 @@ pub(super) fn choose(facts: &Facts<'_>, election: &Election, leader: Leader) -> 
             obstacle(&facts.group.possible, &r).is_none()
         })
         .collect();
-    best.sort_by(|(a, at), (b, bt)| {
-        let wanted = |n: &Node| election.target != Some(n.id);
-        let old = |n: &Node| n.id == leader.node;
+    best.sort_by_key(|(n, at)| {
         (
-            wanted(a),
-            old(a),
-            core::cmp::Reverse(a.candidate_priority),
+            preference(n, election, leader),
             core::cmp::Reverse(*at),
-            a.id,
+            n.id,
         )
-            .cmp(&(
-                wanted(b),
-                old(b),
-                core::cmp::Reverse(b.candidate_priority),
-                core::cmp::Reverse(*bt),
-                b.id,
-            ))
     });
     best.first().map(|(n, _)| n.id)
+}
+
+/// Whether a node may be primary: its candidate priority is above 0, or an operator named it.
+pub(super) fn may_lead(node: &Node, election: &Election) -> bool {
+    node.candidate_priority > 0 || election.target == Some(node.id)
+}
+
+/// Who comes first, before positions are compared: whom an operator named, others than the old
+/// primary, the highest candidate priority.
+pub(super) fn preference(
+    node: &Node,
+    election: &Election,
+    leader: Leader,
+) -> (bool, bool, core::cmp::Reverse<u32>) {
+    (
+        election.target != Some(node.id),
+        node.id == leader.node,
+        core::cmp::Reverse(node.candidate_priority),
+    )
 }
 
 pub(super) fn promised_up_to(facts: &Facts<'_>, position: Position) -> BTreeSet<CopyId> {

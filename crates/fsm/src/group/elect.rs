@@ -19,6 +19,7 @@ use super::candidates::{
 };
 use super::config;
 use super::facts::Facts;
+use super::fetch;
 use super::model::{Election, Event, Group, Leader, Phase};
 use super::quorum::obstacle;
 
@@ -201,8 +202,12 @@ fn collecting(facts: &Facts<'_>, group: &mut Group, election: &Election) -> Step
         }
     }
     let promised = facts.promised();
-    if let Some(candidate) = choose(facts, election, leader) {
-        return promote(facts, group, candidate, election.planned);
+    let complete = choose(facts, election, leader);
+    if let Some(step) = fetch::advance(facts, group, election, leader, complete) {
+        return step;
+    }
+    if let Some(candidate) = complete {
+        return promote(facts, group, candidate);
     }
     let pending = pending(facts, group, election, leader);
     if let Some(step) = reopen(facts, group, leader, &pending) {
@@ -221,11 +226,30 @@ fn collecting(facts: &Facts<'_>, group: &mut Group, election: &Election) -> Step
             "{} more promise(s) are needed of the copies that may hold acknowledged commits",
             l.missing(&promised)
         ),
-        None => {
-            "enough has promised; no candidate has everything that was promised yet".to_string()
-        }
+        None => return nobody_holds_all(facts, group, &pending),
     };
     waits("promise", &nodes, why, Some(data_loss_command(group)))
+}
+
+/// Enough has promised, and nobody who may be primary can have everything of it.
+fn nobody_holds_all(facts: &Facts<'_>, group: &Group, pending: &[NodeId]) -> Step {
+    let barred: Vec<_> = facts
+        .staying()
+        .filter(|n| n.candidate_priority == 0 && facts.promise_of(n).is_some())
+        .collect();
+    let way_out = barred.first().map(|n| {
+        format!(
+            "pg_autoctl set node candidate-priority --formation {} --name {} 1",
+            group.formation, n.name
+        )
+    });
+    let why = "enough has promised; no node with a candidate priority above 0 has everything that was promised, or can fetch it".to_string();
+    let nodes: Vec<NodeId> = pending
+        .iter()
+        .copied()
+        .chain(barred.iter().map(|n| n.id))
+        .collect();
+    waits("candidate", &nodes, why, way_out)
 }
 
 /// A planned move whose primary does not promise in time, or is gone, goes on with the standbys.
@@ -263,6 +287,7 @@ fn planned_turns_unplanned(
         planned: false,
         reason,
         reaching: None,
+        fetching: None,
         ..election.clone()
     });
     Some(Step {
@@ -367,7 +392,7 @@ fn reopen(
 }
 
 /// Makes the choice durable: timeline used, configuration listed, and then the goal.
-fn promote(facts: &Facts<'_>, group: &mut Group, candidate: NodeId, planned: bool) -> Step {
+fn promote(facts: &Facts<'_>, group: &mut Group, candidate: NodeId) -> Step {
     let Some(node) = group.nodes.get(&candidate) else {
         return Step::default();
     };
@@ -395,16 +420,18 @@ fn promote(facts: &Facts<'_>, group: &mut Group, candidate: NodeId, planned: boo
         "term {}: node {candidate} \"{}\" has everything that may have been acknowledged ({position}) and is promoted under {opening}",
         group.term, node.name
     );
+    let term = group.term;
     for other in group.nodes.values_mut() {
         // Who promised in this term, and is not ahead of the candidate, may stream from it at once.
         other.admitted = None;
         if let (Some(promise), Some(theirs)) = (other.promise, other.copy)
-            && promise.term == group.term
+            && promise.term == term
             && promise.copy == theirs
             && promise
                 .position
                 .is_some_and(|p| p <= position && p.timeline == position.timeline)
             && other.id != candidate
+            && !fetch::may_receive(term, other)
         {
             other.admitted = Some((group.term, theirs));
         }
@@ -414,7 +441,6 @@ fn promote(facts: &Facts<'_>, group: &mut Group, candidate: NodeId, planned: boo
         node: candidate,
         copy,
         position,
-        planned,
     };
     let events = alloc::vec![event(group, candidate, "failover.promote", text)];
     Step {
@@ -479,7 +505,7 @@ fn back_to_steady(group: &mut Group) -> Step {
     }
 }
 
-fn elapsed_ms(facts: &Facts<'_>) -> u64 {
+pub(super) fn elapsed_ms(facts: &Facts<'_>) -> u64 {
     facts.now.0.saturating_sub(facts.phase_since.0)
 }
 
@@ -491,7 +517,7 @@ pub(super) fn data_loss_command(group: &Group) -> String {
     )
 }
 
-fn waits(id: &str, nodes: &[NodeId], why: String, way_out: Option<String>) -> Step {
+pub(super) fn waits(id: &str, nodes: &[NodeId], why: String, way_out: Option<String>) -> Step {
     let waiting = Waiting {
         id: id.to_string(),
         nodes: nodes.to_vec(),

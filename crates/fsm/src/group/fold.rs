@@ -4,9 +4,10 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use pgaf_protocol::{CopyId, CopyRole, NodeId, NodeState, Postgres, Report, Time};
+use pgaf_protocol::{CopyId, CopyRole, NodeId, NodeState, Postgres, Promise, Report, Time};
 
 use super::elect::event;
+use super::fetch;
 use super::live::{LiveGroup, Session};
 use super::model::{Event, Group};
 
@@ -59,14 +60,21 @@ fn remember(group: &mut Group, report: &Report, events: &mut Vec<Event>) {
     {
         node.position = report.position;
     }
-    if let Some(promise) = report.promise
+    if let Some(mut promise) = report.promise
         && node.promise.is_none_or(|old| old.term <= promise.term)
     {
+        // A position once promised stands while it is read anew, or more is fetched: the same copy
+        // can only have more.
+        let same = |old: &Promise| old.term == promise.term && old.copy == promise.copy;
+        if let Some(old) = node.promise.filter(same) {
+            promise.position = promise.position.max(old.position);
+        }
         node.promise = Some(promise);
     }
     let old = node.reported;
     node.reported = report.state;
     let name = node.name.clone();
+    fetch::heard(group, report);
     admit(group, report);
     let Some(node) = group.nodes.get(&id) else {
         return;
@@ -129,6 +137,9 @@ fn admit(group: &mut Group, report: &Report) {
         return;
     };
     // Only once it takes nothing from an older term's primary any more is its position final.
+    if fetch::may_receive(group.term, node) {
+        return;
+    }
     let settled = report.reached.term == group.term
         || report
             .promise

@@ -6,12 +6,14 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use pgaf_protocol::{
-    CopyRole, Follow, Goal, Lead, Member, NodeId, NodeState, Order, Peer, Promote, Reach, Stamp,
+    CopyRole, Fetch, Follow, Goal, Lead, Member, NodeId, NodeState, Order, Peer, Promote, Reach,
+    Stamp,
 };
 
 use super::elect::event;
 use super::facts::Facts;
-use super::model::{Event, Group, Node, Phase};
+use super::fetch;
+use super::model::{Event, Fetching, Group, Node, Phase};
 use super::rules::{Condition, Kind, Rule, Section};
 
 /// Gives every node the goal that its row asks for; one that changed gets the next sequence.
@@ -49,6 +51,9 @@ pub(super) fn assign(facts: &Facts<'_>, group: &mut Group) -> Vec<Event> {
             rule: rule.id.to_string(),
         };
         if let Some(node) = group.nodes.get_mut(&id) {
+            if matches!(goal.order, Order::Fetch(_)) {
+                node.fetched = Some(fetch::told(node, stamp));
+            }
             node.goal = goal;
         }
         if state_changed {
@@ -103,6 +108,17 @@ fn holds(facts: &Facts<'_>, node: &Node, condition: Condition) -> bool {
             &facts.group.phase,
             Phase::Collecting(e) if e.planned && e.reaching.is_some_and(|(n, _)| n == node.id)
         ),
+        Condition::Fetching => fetching(facts.group).is_some_and(|f| f.node == node.id),
+        Condition::Serving => fetching(facts.group).is_some_and(|f| f.source == node.id),
+        Condition::MayReceive => fetch::may_receive(facts.group.term, node),
+    }
+}
+
+/// The fetch that is under way.
+fn fetching(group: &Group) -> Option<Fetching> {
+    match &group.phase {
+        Phase::Collecting(election) => election.fetching,
+        Phase::Steady | Phase::Preparing(_) | Phase::Promoting { .. } => None,
     }
 }
 
@@ -137,9 +153,12 @@ fn order(facts: &Facts<'_>, group: &Group, node: &Node, rule: &Rule) -> Option<O
         Kind::Lead => Some(Order::Lead(lead(facts, group, node))),
         Kind::Follow => follow(facts, group, node).map(Order::Follow),
         Kind::Promise => {
-            let planned = matches!(&group.phase, Phase::Collecting(e) if e.planned);
-            Some(Order::Promise { fast: planned })
+            let fast = matches!(&group.phase, Phase::Collecting(e) if e.planned);
+            let taker = fetching(group).filter(|f| f.source == node.id);
+            let serves = taker.map(|f| f.node).into_iter().collect();
+            Some(Order::Promise { fast, serves })
         }
+        Kind::Fetch => fetch_order(facts, group, node),
         Kind::Reach => match &group.phase {
             Phase::Collecting(e) => e
                 .reaching
@@ -185,6 +204,31 @@ fn follow(facts: &Facts<'_>, group: &Group, node: &Node) -> Option<Follow> {
             .copy
             .is_none_or(|copy| !facts.is_listed(copy) || facts.is_only_way(node)),
     })
+}
+
+fn fetch_order(facts: &Facts<'_>, group: &Group, node: &Node) -> Option<Order> {
+    let fetching = fetching(group)?;
+    let source = group.nodes.get(&fetching.source)?;
+    let promised = facts.promise_of(node);
+    let goes_on = promised.is_none_or(|(_, at)| fetch::continues(facts, source, at));
+    let replace = match &node.goal.order {
+        // What the copy was when it was told so: a new one is not replaced again.
+        Order::Fetch(fetch) if fetch.source.node == source.id => fetch.replace,
+        Order::Wait
+        | Order::Lead(_)
+        | Order::Follow(_)
+        | Order::Promise { .. }
+        | Order::Reach(_)
+        | Order::Fetch(_)
+        | Order::Promote(_)
+        | Order::Stop
+        | Order::Drop => node.copy.filter(|_| !goes_on),
+    };
+    Some(Order::Fetch(Fetch {
+        source: peer(source),
+        position: fetching.position,
+        replace,
+    }))
 }
 
 fn promote(facts: &Facts<'_>, group: &Group, node: &Node) -> Option<Order> {

@@ -17,6 +17,7 @@ mod decide;
 mod elect;
 mod explain;
 mod facts;
+mod fetch;
 mod fold;
 mod goals;
 mod health;
@@ -35,7 +36,10 @@ pub use fold::fold;
 pub use goals::peer;
 pub use health::{FAILED_STARTS, Verdict, judge};
 pub use live::{Live, LiveGroup, Probe, ProbeOutcome, Session};
-pub use model::{Cluster, Election, Event, Formation, Group, Kind, Leader, Node, Phase, Refusal};
+pub use model::{
+    Cluster, Election, Event, Fetched, Fetching, Formation, Group, Kind, Leader, Node, Phase,
+    Refusal,
+};
 pub use quorum::{TermConfig, by_term, obstacle};
 pub use restore::restored;
 pub use sync_plan::next_step;

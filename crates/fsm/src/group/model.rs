@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use pgaf_protocol::{
     Confirmed, CopyId, CopyRole, FormationId, Goal, GroupId, History, Incarnation, Lineage, NodeId,
-    NodeKind, NodeState, Position, Possible, Promise, Sequence, Term, TimelineId,
+    NodeKind, NodeState, Position, Possible, Promise, Sequence, Stamp, Term, TimelineId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -114,8 +114,6 @@ pub enum Phase {
         copy: CopyId,
         /// What it must have received: the greatest position over all that was promised.
         position: Position,
-        /// Whether the old primary's own promise stands behind it (a planned move).
-        planned: bool,
     },
 }
 
@@ -130,6 +128,37 @@ pub struct Election {
     pub target: Option<NodeId>,
     /// The planned candidate, once its wait for the old primary's end has begun.
     pub reaching: Option<(NodeId, Position)>,
+    /// The candidate that takes the WAL it lacks from another member (`safety.md` §4.5).
+    #[serde(default)]
+    pub fetching: Option<Fetching>,
+    /// Who could not fetch from whom in time: others come first.
+    #[serde(default)]
+    pub tried: BTreeSet<(NodeId, NodeId)>,
+}
+
+/// A candidate on its way to a position that another member has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetching {
+    /// The candidate.
+    pub node: NodeId,
+    /// Who has promised, and has that position.
+    pub source: NodeId,
+    /// How far the candidate must get.
+    pub position: Position,
+    /// Another candidate has everything already, and this one's priority is higher: it gets little
+    /// time.
+    pub preferred: bool,
+}
+
+/// What a node that was told to fetch may still do, and what it had before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// The goal that told it so.
+    pub stamp: Stamp,
+    /// It has promised again since: it receives nothing any more.
+    pub done: bool,
+    /// The copy that promised before, and how far: a base backup that has as much stands for it.
+    pub before: Option<(CopyId, Position)>,
 }
 
 /// A node of a group.
@@ -173,6 +202,9 @@ pub struct Node {
     pub admitted: Option<(Term, CopyId)>,
     /// An operator removes it.
     pub leaving: bool,
+    /// It was told to fetch WAL from another member (`safety.md` §4.5).
+    #[serde(default)]
+    pub fetched: Option<Fetched>,
 }
 
 /// Something that happened: a row of `pgautofailover.event`, and a `state` notification.

@@ -35,6 +35,12 @@ pub enum Condition {
     Planned,
     /// It is the planned candidate, and the old primary's end is known.
     Reaching,
+    /// It is the candidate that lacks WAL which another member has.
+    Fetching,
+    /// It is the member that has that WAL.
+    Serving,
+    /// It was told to fetch WAL in this term, and has not promised again since.
+    MayReceive,
 }
 
 /// What kind of order a row gives; the contents are filled in from the group.
@@ -52,6 +58,8 @@ pub enum Kind {
     Promise,
     /// [`pgaf_protocol::Order::Reach`].
     Reach,
+    /// [`pgaf_protocol::Order::Fetch`].
+    Fetch,
     /// [`pgaf_protocol::Order::Promote`].
     Promote,
     /// [`pgaf_protocol::Order::Drop`].
@@ -91,8 +99,8 @@ pub enum Section {
 }
 
 use Condition::{
-    Alone, AsyncWithStandby, CaughtUp, HasCopy, IsSecondary, KeeperAnswers, Lost, MayGo, Names,
-    Planned, PrimaryReady, Reaching, WasPrimary,
+    Alone, AsyncWithStandby, CaughtUp, Fetching, HasCopy, IsSecondary, KeeperAnswers, Lost, MayGo,
+    MayReceive, Names, Planned, PrimaryReady, Reaching, Serving, WasPrimary,
 };
 
 const fn rule(
@@ -158,6 +166,13 @@ const STANDBY: &[Rule] = &[
         "an operator removes this node, and its acknowledgements do not count any more",
     ),
     rule(
+        "standby.stops-fetching",
+        &[(MayReceive, true)],
+        NodeState::ReportLsn,
+        Kind::Promise,
+        "it fetched WAL for an election that is over: it stops, and says how far it got",
+    ),
+    rule(
         "standby.lost",
         &[(IsSecondary, true), (Lost, true)],
         NodeState::Catchingup,
@@ -201,15 +216,38 @@ const STANDBY: &[Rule] = &[
     ),
 ];
 
-const OLD_PRIMARY: &[Rule] = &[rule(
-    "election.stop-primary",
-    &[],
-    NodeState::Draining,
-    Kind::Promise,
-    "a new primary is wanted: the old one stops and says how far it got",
-)];
+const OLD_PRIMARY: &[Rule] = &[
+    rule(
+        "election.old-primary-fetches",
+        &[(Fetching, true)],
+        NodeState::FastForward,
+        Kind::Fetch,
+        "it is to be primary again, and fetches the WAL that it lacks from a member that has it",
+    ),
+    rule(
+        "election.stop-primary",
+        &[],
+        NodeState::Draining,
+        Kind::Promise,
+        "a new primary is wanted: the old one stops and says how far it got",
+    ),
+];
 
 const VOTER: &[Rule] = &[
+    rule(
+        "election.fetch",
+        &[(Fetching, true)],
+        NodeState::FastForward,
+        Kind::Fetch,
+        "it is to be the next primary, and fetches the WAL that it lacks from a member that has it",
+    ),
+    rule(
+        "election.serve",
+        &[(Serving, true)],
+        NodeState::ReportLsn,
+        Kind::Promise,
+        "it has WAL that the next primary lacks, and hands it out",
+    ),
     rule(
         "election.reach-end",
         &[(Reaching, true)],
@@ -255,6 +293,13 @@ const BYSTANDER: &[Rule] = &[
         NodeState::WaitStandby,
         Kind::Wait,
         "it waits for the new primary",
+    ),
+    rule(
+        "promotion.stops-fetching",
+        &[(MayReceive, true)],
+        NodeState::ReportLsn,
+        Kind::Promise,
+        "another node is promoted: it stops fetching WAL, and says how far it got",
     ),
     rule(
         "promotion.old-primary-away",

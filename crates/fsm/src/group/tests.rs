@@ -1,4 +1,5 @@
 //! Pairs from end to end, against keepers that do at once what they are told.
 
+mod elections;
 mod flows;
 pub(crate) mod world;

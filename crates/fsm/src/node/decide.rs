@@ -6,7 +6,7 @@ use pgaf_protocol::{CopyRole, Goal, Order, Postgres};
 
 use super::step::{Step, StopMode};
 use super::view::Directory;
-use super::{Entry, NodeView, Plan, Work, follow, lead, promise, promote, unheard};
+use super::{Entry, NodeView, Plan, Work, fetch, follow, lead, promise, promote, unheard};
 
 /// Decides what the keeper does next. Total: whatever the view holds, there is a step, or the goal
 /// is reached, or the plan names what it waits for.
@@ -80,7 +80,11 @@ fn goes_on(view: &NodeView, work: Work) -> bool {
     match work {
         Work::Initdb { .. } => view.observation.directory == Directory::Absent && may_create(view),
         Work::Rewind { copy } => {
-            whole && memory.fresh == copy && !memory.has_rewound(view.journal) && goal_follows(view)
+            whole
+                && memory.fresh == copy
+                && !memory.has_rewound(view.journal)
+                && goal_follows(view)
+                && !goal_fetches(view)
         }
         Work::Replace { copy } => memory.staged(view.journal) == Some(copy) && goal_follows(view),
         Work::Promote { .. } => false,
@@ -99,8 +103,14 @@ fn goal_follows(view: &NodeView) -> bool {
     view.memory.heard
         && matches!(
             view.journal.goal.as_ref().map(|g| &g.order),
-            Some(Order::Follow(_))
+            Some(Order::Follow(_) | Order::Fetch(_))
         )
+}
+
+/// Then nothing is rewound: what is fetched is another standby's.
+fn goal_fetches(view: &NodeView) -> bool {
+    let order = view.journal.goal.as_ref().map(|g| &g.order);
+    matches!(order, Some(Order::Fetch(_)))
 }
 
 /// `pg_promote` may have been called: either the copy is open, or it must not open any more unless
@@ -178,8 +188,9 @@ pub(super) fn obey(view: &NodeView, goal: &Goal) -> Plan {
         Order::Wait => wait(view),
         Order::Lead(order) => lead::obey(view, goal, order),
         Order::Follow(order) => follow::obey(view, order),
-        Order::Promise { fast } => promise::obey(view, *fast),
+        Order::Promise { fast, serves } => promise::obey(view, *fast, serves),
         Order::Reach(order) => promise::reach(view, goal, order),
+        Order::Fetch(order) => fetch::obey(view, order),
         Order::Promote(order) => promote::obey(view, goal, order),
         Order::Stop => stop(view),
         Order::Drop => drop_node(view),

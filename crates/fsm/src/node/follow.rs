@@ -5,14 +5,14 @@ use alloc::collections::BTreeSet;
 use alloc::format;
 use core::time::Duration;
 
-use pgaf_protocol::{CopyRole, Follow, History, Position, Postgres};
+use pgaf_protocol::{CopyRole, Follow, History, Peer, Position, Postgres};
 
 use super::step::{Conf, Step, StopMode};
 use super::view::{Contents, Directory};
 use super::{Entry, NodeView, Plan, Work};
 
 /// How often a standby is looked at while it is on its way back.
-const OFTEN: Duration = Duration::from_millis(50);
+pub(super) const OFTEN: Duration = Duration::from_millis(50);
 /// And for how long after a goal.
 const RETURNING: Duration = Duration::from_secs(5);
 
@@ -82,8 +82,13 @@ fn running(view: &NodeView, order: &Follow) -> Plan {
     }
     let mut plan = Plan::reached();
     plan.step = hba(view).or_else(|| {
-        // Slots of the time when it was primary would hold WAL for ever.
-        view.memory.slots.is_none().then(|| Step::EnsureSlots {
+        // Slots of the time when it was primary, or handed out WAL, would hold it for ever.
+        let none = view
+            .memory
+            .slots
+            .as_ref()
+            .is_some_and(|slots| slots.admitted.is_empty() && slots.expected.is_empty());
+        (!none).then(|| Step::EnsureSlots {
             admitted: BTreeSet::new(),
             expected: BTreeSet::new(),
         })
@@ -168,7 +173,7 @@ fn present(view: &NodeView, order: &Follow, contents: &Contents) -> Plan {
 }
 
 /// Whether the copy is damaged, as Postgres said twice.
-fn hopeless(view: &NodeView) -> bool {
+pub(super) fn hopeless(view: &NodeView) -> bool {
     view.observation.start_hopeless && view.memory.failed_starts >= 2
 }
 
@@ -215,6 +220,11 @@ fn base_backup(view: &NodeView, order: &Follow) -> Plan {
             order.upstream.name
         ));
     }
+    copy_from(view, &order.upstream)
+}
+
+/// A whole new copy, made beside the old one and put in its place.
+pub(super) fn copy_from(view: &NodeView, source: &Peer) -> Plan {
     if let Some(copy) = view.memory.staged(view.journal) {
         return match view.journal.work {
             Some(Work::Replace { copy }) => Plan::act(Step::SwapIn { copy }),
@@ -226,7 +236,7 @@ fn base_backup(view: &NodeView, order: &Follow) -> Plan {
         };
     }
     Plan::act(Step::BaseBackup {
-        upstream: order.upstream.clone(),
+        upstream: source.clone(),
         copy: view.memory.fresh,
     })
 }

@@ -278,6 +278,10 @@ impl Journal {
         match &goal.order {
             Order::Promise { .. } => self.promise = self.promise.max(Some(goal.stamp.term)),
             Order::Follow(follow) => self.upstream = Some(follow.upstream.clone()),
+            Order::Fetch(fetch) => {
+                self.promise = self.promise.max(Some(goal.stamp.term));
+                self.upstream = Some(fetch.source.clone());
+            }
             Order::Wait
             | Order::Lead(_)
             | Order::Reach(_)
@@ -298,6 +302,7 @@ impl Journal {
             | Order::Follow(_)
             | Order::Promise { .. }
             | Order::Reach(_)
+            | Order::Fetch(_)
             | Order::Stop
             | Order::Drop => None,
         }
@@ -314,6 +319,7 @@ impl Journal {
                 | Order::Follow(_)
                 | Order::Promise { .. }
                 | Order::Reach(_)
+                | Order::Fetch(_)
                 | Order::Promote(_)
                 | Order::Stop
                 | Order::Drop,

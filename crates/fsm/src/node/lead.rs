@@ -69,6 +69,7 @@ impl<'a> Wanted<'a> {
             | Order::Follow(_)
             | Order::Promise { .. }
             | Order::Reach(_)
+            | Order::Fetch(_)
             | Order::Stop
             | Order::Drop => None,
         }

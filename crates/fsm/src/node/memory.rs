@@ -121,10 +121,11 @@ pub struct Pause {
     pub failed: bool,
 }
 
-/// The branch that the goal asks to follow.
+/// The branch that the goal asks to take WAL of.
 fn followed(journal: &Journal) -> Option<(NodeId, TimelineId)> {
     match &journal.goal.as_ref()?.order {
         Order::Follow(follow) => Some((follow.upstream.node, follow.history.as_ref()?.timeline)),
+        Order::Fetch(fetch) => Some((fetch.source.node, fetch.position.timeline)),
         Order::Wait
         | Order::Lead(_)
         | Order::Promise { .. }
@@ -325,6 +326,8 @@ impl Memory {
         self.at_least = None;
         self.settled = false;
         self.replay = None;
+        // Those were another copy's.
+        self.failed_starts = 0;
     }
 
     /// Learns what came of a step. `since` is the postmaster that runs.

@@ -17,6 +17,7 @@
 
 mod accept;
 mod decide;
+mod fetch;
 mod follow;
 mod journal;
 mod lead;

@@ -1,17 +1,18 @@
 //! Promising: taking nothing from an older term, and saying how far the copy got
 //! (`safety.md` §4.2-3).
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use core::time::Duration;
 
-use pgaf_protocol::{Goal, Position, Postgres, Reach};
+use pgaf_protocol::{CopyRole, Goal, NodeId, Position, Postgres, Reach};
 
 use super::step::{Conf, Step, StopMode};
 use super::view::Directory;
 use super::{Entry, NodeView, Plan, follow};
 
 /// Carries out an order to promise; the journal has the promise already.
-pub(super) fn obey(view: &NodeView, fast: bool) -> Plan {
+pub(super) fn obey(view: &NodeView, fast: bool, serves: &BTreeSet<NodeId>) -> Plan {
     let mode = if fast {
         StopMode::Fast
     } else {
@@ -27,7 +28,7 @@ pub(super) fn obey(view: &NodeView, fast: bool) -> Plan {
         }),
         Postgres::Running {
             in_recovery: true, ..
-        } => standby(view),
+        } => standby(view, serves),
         // Started without an upstream, after its position was read: it receives nothing.
         Postgres::Starting if complete(view) => Plan::reached().soon(view.now),
         // Its position could not be read; once it answers it says it itself.
@@ -41,7 +42,7 @@ pub(super) fn obey(view: &NodeView, fast: bool) -> Plan {
         Postgres::Starting | Postgres::Unresponsive => Plan::act(Step::Stop {
             mode: StopMode::Immediate,
         }),
-        Postgres::Absent | Postgres::Down { .. } => down(view, was_primary),
+        Postgres::Absent | Postgres::Down { .. } => down(view, was_primary, !serves.is_empty()),
     }
 }
 
@@ -60,10 +61,10 @@ fn overdue(view: &NodeView) -> bool {
     view.now >= deadline(view)
 }
 
-fn standby(view: &NodeView) -> Plan {
+pub(super) fn standby(view: &NodeView, serves: &BTreeSet<NodeId>) -> Plan {
     if complete(view) {
         let mut plan = Plan::reached();
-        plan.step = follow::hba(view);
+        plan.step = follow::hba(view).or_else(|| hand_out(view, serves));
         return plan;
     }
     let failing = view
@@ -83,7 +84,17 @@ fn standby(view: &NodeView) -> Plan {
     .again_at(deadline(view))
 }
 
-fn down(view: &NodeView, was_primary: bool) -> Plan {
+/// The slots through which WAL is fetched from here; none of another time.
+fn hand_out(view: &NodeView, serves: &BTreeSet<NodeId>) -> Option<Step> {
+    let slots = view.memory.slots.as_ref();
+    let right = slots.map_or(serves.is_empty(), |slots| slots.admitted == *serves);
+    (!right).then(|| Step::EnsureSlots {
+        admitted: serves.clone(),
+        expected: BTreeSet::new(),
+    })
+}
+
+fn down(view: &NodeView, was_primary: bool, serves: bool) -> Plan {
     let contents = match &view.observation.directory {
         Directory::Absent => return Plan::reached(),
         Directory::Broken { why } => {
@@ -96,7 +107,11 @@ fn down(view: &NodeView, was_primary: bool) -> Plan {
     if view.memory.end.is_none() && view.memory.no_position.is_none() {
         return Plan::act(Step::ReadPosition);
     }
-    if was_primary || contents.was_primary {
+    if serves && view.journal.role != CopyRole::Standby {
+        // Somebody else is to be primary, and needs what is here: it is a standby's copy from now on.
+        return Plan::act(Step::Journal(Entry::Standby)).but_reached(view.memory.end.is_some());
+    }
+    if !serves && (was_primary || contents.was_primary) {
         let mut plan = Plan::reached();
         plan.trouble.clone_from(&view.memory.no_position);
         return plan;
@@ -114,7 +129,7 @@ fn down(view: &NodeView, was_primary: bool) -> Plan {
 pub(super) fn reach(view: &NodeView, goal: &Goal, order: &Reach) -> Plan {
     let term = goal.stamp.term;
     if view.journal.promise >= Some(term) {
-        return obey(view, false);
+        return obey(view, false, &BTreeSet::new());
     }
     let promise = || Plan::act(Step::Journal(Entry::Promise { term }));
     match view.observation.postgres {

@@ -82,7 +82,7 @@ fn promise(view: &NodeView, plan: &Plan, whole: bool) -> Option<Promise> {
     let term = view.journal.promise?;
     let order = view.journal.goal.as_ref().map(|goal| &goal.order);
     let promising = match order {
-        Some(Order::Promise { .. } | Order::Reach(_)) => plan.reached,
+        Some(Order::Promise { .. } | Order::Reach(_) | Order::Fetch(_)) => plan.reached,
         Some(Order::Promote(_)) => !view.observation.postgres.is_primary(),
         Some(Order::Wait | Order::Lead(_) | Order::Follow(_) | Order::Stop | Order::Drop)
         | None => false,

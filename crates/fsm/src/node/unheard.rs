@@ -1,5 +1,7 @@
 //! What a keeper does before it has heard of its monitor in this run (`safety.md` §6).
 
+use alloc::collections::BTreeSet;
+
 use pgaf_protocol::{CopyRole, Goal, NodeState, Order, Postgres, Time};
 
 use super::lead::{self, Wanted};
@@ -19,7 +21,13 @@ pub(super) fn obey(view: &NodeView, goal: &Goal) -> Plan {
         });
     }
     match &goal.order {
-        Order::Promise { fast } => promise::obey(view, *fast),
+        Order::Promise { fast, serves } => promise::obey(view, *fast, serves),
+        // The promise stands; whether there is anything to fetch yet is the monitor's to say.
+        Order::Fetch(_) => Plan {
+            reached: false,
+            waiting: Some("waits for the monitor".into()),
+            ..promise::obey(view, false, &BTreeSet::new())
+        },
         Order::Stop => decide::stop(view),
         Order::Drop => Plan::wait("waits for the monitor to say again that the node is dropped"),
         Order::Wait => Plan::wait("waits for the monitor"),
@@ -109,6 +117,7 @@ fn down(view: &NodeView, goal: &Goal, wanted: &Wanted) -> Plan {
             | Order::Follow(_)
             | Order::Promise { .. }
             | Order::Reach(_)
+            | Order::Fetch(_)
             | Order::Stop
             | Order::Drop => {
                 Plan::wait("waits for the monitor: the copy was never open for writing")

@@ -41,9 +41,9 @@ fn a_pair_comes_up_fails_over_and_rejoins_though_its_keepers_die_everywhere() {
             let old = a.member();
             let mut killed = count(&[&killed_a, &killed_b]);
             // Failover: A promises by being stopped, B is promoted.
-            a.tell(2, 5, NodeState::Demoted, Order::Promise { fast: false })
+            a.tell(2, 5, NodeState::Demoted, Order::promise(false))
                 .await;
-            b.tell(2, 6, NodeState::ReportLsn, Order::Promise { fast: false })
+            b.tell(2, 6, NodeState::ReportLsn, Order::promise(false))
                 .await;
             a.until_reached().await;
             b.until_reached().await;
@@ -112,7 +112,7 @@ fn a_pair_comes_up_fails_over_and_rejoins_though_its_keepers_die_everywhere() {
 /// A planned move: the old primary promises and stops, the candidate gets its end, is promoted, and
 /// the old primary follows.
 async fn switchover(old: &mut Node, new: &mut Node) {
-    old.tell(3, 12, NodeState::Draining, Order::Promise { fast: true })
+    old.tell(3, 12, NodeState::Draining, Order::promise(true))
         .await;
     old.until_reached().await;
     let stopped = old

@@ -79,7 +79,7 @@ fn a_planned_move_needs_no_rewind() {
     run("pair::a_planned_move_needs_no_rewind", || async {
         let (mut a, mut b) = pair().await;
         let old_copy = a.report().copy;
-        a.tell(2, 5, NodeState::Demoted, Order::Promise { fast: true })
+        a.tell(2, 5, NodeState::Demoted, Order::promise(true))
             .await;
         let promised = a
             .until("promises", |r| {
@@ -133,7 +133,7 @@ fn a_failover_without_the_old_primary_brings_it_back_by_rewind() {
             // The whole host of A dies.
             a.kill_keeper().await;
             a.kill_postgres();
-            b.tell(2, 5, NodeState::ReportLsn, Order::Promise { fast: false })
+            b.tell(2, 5, NodeState::ReportLsn, Order::promise(false))
                 .await;
             let promised = b.until_reached().await;
             let end = promised.promise.unwrap().position.unwrap();

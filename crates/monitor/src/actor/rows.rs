@@ -109,6 +109,7 @@ fn names(group: &Group) -> String {
             | Order::Follow(_)
             | Order::Promise { .. }
             | Order::Reach(_)
+            | Order::Fetch(_)
             | Order::Stop
             | Order::Drop => None,
         })

@@ -235,7 +235,7 @@ fn carry_out(nodes: &BTreeMap<NodeId, Fake>, id: NodeId, fake: &mut Fake, goal: 
                 fake.reached = goal.stamp;
             }
         }
-        Order::Promise { .. } | Order::Reach(_) => {
+        Order::Promise { .. } | Order::Reach(_) | Order::Fetch(_) => {
             if let Order::Reach(reach) = &goal.order {
                 fake.position = fake.position.max(reach.position);
             }

@@ -250,6 +250,7 @@ fn join(group: &mut Group, wish: &Registration, id: NodeId, name: String) -> Res
         position: None,
         admitted: None,
         leaving: false,
+        fetched: None,
     };
     group.nodes.insert(id, node);
     Ok(())

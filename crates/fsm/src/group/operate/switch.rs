@@ -137,7 +137,7 @@ fn switch(
         reason: "asked for by an operator".to_string(),
         planned: true,
         target,
-        reaching: None,
+        ..Election::default()
     });
     Ok(alloc::vec![event(
         group,

@@ -324,7 +324,7 @@ fn a_restored_monitor_that_finds_only_standbys_elects_the_furthest() {
         fake.position.lsn = Lsn(lsn);
         fake.upstream = None;
         fake.goal = None;
-        world.group_mut().nodes.get_mut(&id).unwrap().goal.order = Order::Promise { fast: false };
+        world.group_mut().nodes.get_mut(&id).unwrap().goal.order = Order::promise(false);
     }
     let term = world.group().term;
     world.live = crate::group::LiveGroup::default();

@@ -238,6 +238,7 @@ impl World {
             Order::Lead(lead) => self.lead(id, &mut fake, &goal, lead),
             Order::Follow(follow) => self.follow(id, &mut fake, &goal, follow),
             Order::Promise { .. } | Order::Reach(_) => promise(&mut fake, &goal),
+            Order::Fetch(fetch) => self.fetch(id, &mut fake, &goal, fetch),
             Order::Promote(promote_to) => promote(&mut fake, &goal, promote_to),
             Order::Stop | Order::Drop => {
                 fake.postgres = Postgres::Down { crashed: false };
@@ -317,6 +318,33 @@ impl World {
             };
             fake.reached = goal.stamp;
         }
+    }
+
+    /// Takes everything from the source at once, if that one hands it out.
+    fn fetch(&mut self, id: NodeId, fake: &mut Fake, goal: &Goal, fetch: &Fetch) {
+        let source = self.nodes[&fetch.source.node].clone();
+        let order = source.goal.as_ref().map(|g| &g.order);
+        let serves = matches!(order, Some(Order::Promise { serves, .. }) if serves.contains(&id));
+        if !serves || !source.alive || !source.postgres.is_standby() {
+            return;
+        }
+        assert!(source.position >= fetch.position, "nothing to fetch");
+        let stays = fetch.replace.is_none() || fetch.replace != fake.copy;
+        if !stays || fake.copy.is_none() {
+            fake.copy = Some(CopyId(self.next_copy));
+            self.next_copy += 1;
+            fake.role = CopyRole::Standby;
+        }
+        if fake.role != CopyRole::Standby {
+            fake.role = CopyRole::Standby;
+        }
+        fake.postgres = Postgres::Running {
+            since: SINCE,
+            in_recovery: true,
+        };
+        fake.position = source.position;
+        fake.history = source.history;
+        promise(fake, goal);
     }
 
     fn is_admitted(&self, id: NodeId, copy: Option<CopyId>) -> bool {
@@ -430,6 +458,15 @@ fn promise(fake: &mut Fake, goal: &Goal) {
     if let Some(copy) = fake.copy {
         if !fake.postgres.is_standby() {
             fake.postgres = Postgres::Down { crashed: false };
+        }
+        // A standby runs without an upstream, and so does whoever hands WAL out.
+        let serves = matches!(&goal.order, Order::Promise { serves, .. } if !serves.is_empty());
+        if serves || fake.role == CopyRole::Standby {
+            fake.role = CopyRole::Standby;
+            fake.postgres = Postgres::Running {
+                since: SINCE,
+                in_recovery: true,
+            };
         }
         fake.upstream = None;
         fake.promise = Some(Promise {

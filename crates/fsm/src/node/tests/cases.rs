@@ -33,7 +33,7 @@ fn a_promise_without_a_position_yet_is_not_reached() {
     world.obey(
         stamp(2, 3),
         NodeState::ReportLsn,
-        Order::Promise { fast: false },
+        Order::promise(false),
         true,
     );
     let said = report(&world.view(), &decide(&world.view()), &Extras::default());
@@ -45,12 +45,7 @@ fn a_promise_without_a_position_yet_is_not_reached() {
 fn a_promise_by_a_primary_stops_it_and_keeps_it_stopped() {
     let names = Conf::primary(&SyncConfig::any(1, [OTHER]));
     let mut world = World::running(CopyRole::Primary { term: Term(1) }, Some(names));
-    world.obey(
-        stamp(2, 3),
-        NodeState::Demoted,
-        Order::Promise { fast: true },
-        true,
-    );
+    world.obey(stamp(2, 3), NodeState::Demoted, Order::promise(true), true);
     let plan = world.settle();
     assert_eq!(world.words(), ["stop", "read-position", "journal"]);
     assert!(matches!(
@@ -222,7 +217,7 @@ fn a_promotion_of_an_older_term_is_ended_before_anything_is_promised() {
     world.obey(
         stamp(3, 9),
         NodeState::ReportLsn,
-        Order::Promise { fast: false },
+        Order::promise(false),
         true,
     );
     assert_eq!(

@@ -2,5 +2,6 @@
 
 mod accept;
 mod cases;
+mod fetch;
 mod table;
 mod world;

@@ -5,14 +5,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use pgaf_protocol::{
-    CopyId, CopyRole, Follow, Fork, Goal, History, Incarnation, Lead, Lineage, Lsn, Member, NodeId,
-    NodeState, Order, Peer, Position, Postgres, Promote, Reach, Sequence, Stamp, SyncConfig, Term,
-    Time, TimelineId,
+    CopyId, CopyRole, Fetch, Follow, Fork, Goal, History, Incarnation, Lead, Lineage, Lsn, Member,
+    NodeId, NodeState, Order, Peer, Position, Postgres, Promote, Reach, Sequence, Stamp,
+    SyncConfig, Term, Time, TimelineId,
 };
 
 use crate::node::{
     Conf, Contents, Directory, Entry, Journal, Memory, Names, NodeView, Observation, Outcome, Plan,
-    Receiver, RewindEnd, Server, Step, StopMode, decide,
+    Receiver, Replication, RewindEnd, Server, Step, StopMode, decide,
 };
 
 pub(super) const OWN: CopyId = CopyId(0xa);
@@ -84,6 +84,13 @@ pub(super) fn orders() -> Vec<(NodeState, Order)> {
             may_replace,
         })
     };
+    let fetch = |lsn, replace| {
+        Order::Fetch(Fetch {
+            source: peer(),
+            position: at(lsn),
+            replace,
+        })
+    };
     vec![
         (NodeState::WaitStandby, Order::Wait),
         (NodeState::Single, lead(SyncConfig::asynchronous(), true)),
@@ -96,8 +103,18 @@ pub(super) fn orders() -> Vec<(NodeState, Order)> {
         (NodeState::Catchingup, follow(Some(second(100)), true)),
         (NodeState::Catchingup, follow(Some(second(50)), true)),
         (NodeState::Secondary, follow(Some(second(50)), false)),
-        (NodeState::ReportLsn, Order::Promise { fast: false }),
-        (NodeState::Demoted, Order::Promise { fast: true }),
+        (NodeState::ReportLsn, Order::promise(false)),
+        (
+            NodeState::ReportLsn,
+            Order::Promise {
+                fast: false,
+                serves: [NodeId(3)].into(),
+            },
+        ),
+        (NodeState::Demoted, Order::promise(true)),
+        (NodeState::FastForward, fetch(90, None)),
+        (NodeState::FastForward, fetch(200, None)),
+        (NodeState::FastForward, fetch(200, Some(OWN))),
         (
             NodeState::PreparePromotion,
             Order::Reach(Reach { position: at(100) }),
@@ -196,6 +213,7 @@ impl World {
     pub(super) fn settle(&mut self) -> Plan {
         let mut idle = 0;
         for _ in 0..200 {
+            self.arrive();
             self.memory.saw(&self.observation, self.now);
             let plan = decide(&self.view());
             let Some(step) = plan.step.clone() else {
@@ -291,6 +309,19 @@ impl World {
         }
     }
 
+    /// What is fetched arrives at once.
+    fn arrive(&mut self) {
+        let goal = self.journal.goal.as_ref().map(|goal| &goal.order);
+        let conf = self.memory.conf.as_ref().map(|conf| &conf.replication);
+        if let (Some(Order::Fetch(fetch)), Some(Replication::Follow(_)), Some(server)) =
+            (goal, conf, &mut self.observation.server)
+        {
+            self.end = self.end.max(fetch.position);
+            (server.lsn, server.received) = (self.end.lsn, Some(self.end.lsn));
+            server.timeline = self.end.timeline;
+        }
+    }
+
     fn down(&mut self, clean: bool) {
         self.observation.postgres = Postgres::Down { crashed: false };
         self.observation.server = None;
@@ -303,21 +334,22 @@ impl World {
     fn copied(&mut self, copy: CopyId, role: CopyRole) {
         let made = role == CopyRole::None;
         let order = self.journal.goal.as_ref().map(|goal| &goal.order);
-        let source = if let Some(Order::Follow(follow)) = order {
-            follow.history.clone()
-        } else {
-            None
+        let (timeline, source) = match order {
+            Some(Order::Follow(follow)) => (TimelineId(2), follow.history.clone()),
+            Some(Order::Fetch(fetch)) => (fetch.position.timeline, None),
+            _ => (TimelineId(2), None),
         };
+        let timeline = if made { TimelineId(1) } else { timeline };
         self.observation.directory = Directory::Present(Contents {
             copy: Some(copy),
             system_identifier: 7,
             was_primary: made,
             clean: made,
-            timeline: TimelineId(if made { 1 } else { 2 }),
+            timeline,
             history: if made { Some(History::first()) } else { source },
         });
         self.end = Position {
-            timeline: TimelineId(if made { 1 } else { 2 }),
+            timeline,
             lsn: Lsn(200),
         };
         self.observation.postgres = Postgres::Down { crashed: false };
@@ -408,12 +440,17 @@ impl World {
             Step::Rewind { .. } | Step::BaseBackup { .. } | Step::SwapIn { .. }
         ) {
             assert!(heard, "replaces a copy without a word");
-            let Some(Order::Follow(follow)) = order else {
-                panic!("replaces a copy without an order to follow");
-            };
-            assert!(follow.may_replace || self.journal.copy.is_none());
-            let known = follow.history.is_some();
-            assert!(known, "from somebody who is no primary yet");
+            match order {
+                Some(Order::Follow(follow)) => {
+                    assert!(follow.may_replace || self.journal.copy.is_none());
+                    let known = follow.history.is_some();
+                    assert!(known, "from somebody who is no primary yet");
+                }
+                Some(Order::Fetch(_)) => {
+                    assert!(!matches!(step, Step::Rewind { .. }), "rewound to a standby");
+                }
+                order => panic!("replaces a copy on {order:?}"),
+            }
         }
         if matches!(step, Step::Initdb { .. }) {
             assert!(heard);
@@ -425,6 +462,11 @@ impl World {
             let weak = matches!(&conf.names, Names::Sync(s) if s.is_asynchronous());
             assert!(!weak, "a standby whose commits would not wait");
         }
+    }
+
+    /// What the keeper would report now.
+    pub(super) fn said(&self, plan: &Plan) -> pgaf_protocol::Report {
+        crate::node::report(&self.view(), plan, &crate::node::Extras::default())
     }
 
     pub(super) fn words(&self) -> Vec<String> {

@@ -1,0 +1,231 @@
+//! Elections of three and more: who is chosen, who lacks what, and whom it waits for.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use pgaf_protocol::*;
+
+use super::world::World;
+use crate::group::Phase;
+
+const A: NodeId = NodeId(1);
+const B: NodeId = NodeId(2);
+const C: NodeId = NodeId(3);
+
+/// A primary and two standbys, settled.
+fn three() -> World {
+    let mut world = World::pair();
+    world.add(true);
+    world.run(3000);
+    assert_eq!(states(&world)[1..], ["secondary/secondary"; 2]);
+    world
+}
+
+fn states(world: &World) -> Vec<String> {
+    world
+        .group()
+        .nodes
+        .keys()
+        .map(|id| world.state(id.0))
+        .collect()
+}
+
+fn priority(world: &mut World, node: NodeId, priority: u32) {
+    world
+        .group_mut()
+        .nodes
+        .get_mut(&node)
+        .unwrap()
+        .candidate_priority = priority;
+}
+
+/// So much more than the others has arrived at a standby, at the moment its primary dies.
+fn ahead(world: &mut World, node: NodeId, bytes: u64) {
+    world.kill(A);
+    world.nodes.get_mut(&node).unwrap().position.lsn.0 += bytes;
+}
+
+fn primary(world: &World) -> Option<NodeId> {
+    world.group().primary.map(|l| l.node)
+}
+
+#[test]
+fn among_equals_the_most_advanced_standby_is_chosen() {
+    let mut world = three();
+    ahead(&mut world, C, 500);
+    world.run(3000);
+    assert_eq!(primary(&world), Some(C));
+    assert_eq!(world.state(2), "secondary/secondary");
+    assert!(
+        world
+            .events
+            .iter()
+            .all(|e| e.goal != NodeState::FastForward)
+    );
+}
+
+#[test]
+fn a_candidate_fetches_what_only_a_standby_that_may_not_lead_has() {
+    let mut world = three();
+    priority(&mut world, C, 0);
+    ahead(&mut world, C, 500);
+    let end = world.nodes[&C].position;
+    world.run(3000);
+    assert_eq!(primary(&world), Some(B));
+    assert!(world.nodes[&B].position >= end);
+    let told = |state| world.events.iter().any(|e| e.node == B && e.goal == state);
+    assert!(told(NodeState::FastForward));
+    assert_eq!(world.state(3), "secondary/secondary");
+    world.start(A);
+    world.run(3000);
+    assert_eq!(world.state(1), "secondary/secondary");
+}
+
+#[test]
+fn a_candidate_fetches_from_a_standby_that_is_being_removed() {
+    let mut world = three();
+    world.group_mut().nodes.get_mut(&C).unwrap().leaving = true;
+    ahead(&mut world, C, 500);
+    let end = world.nodes[&C].position;
+    world.run(5000);
+    assert_eq!(primary(&world), Some(B));
+    assert!(world.nodes[&B].position >= end);
+    assert!(!world.group().nodes.contains_key(&C), "it went then");
+}
+
+#[test]
+fn the_higher_priority_leads_when_it_is_near_and_can_fetch_the_rest() {
+    let mut world = three();
+    priority(&mut world, B, 90);
+    ahead(&mut world, C, 500);
+    world.run(3000);
+    assert_eq!(primary(&world), Some(B));
+}
+
+#[test]
+fn the_higher_priority_is_not_waited_for_when_it_is_far_behind_or_does_not_get_on() {
+    let mut far = three();
+    priority(&mut far, B, 90);
+    let bytes = far.settings.enable_sync_wal_log_threshold + 1;
+    ahead(&mut far, C, bytes);
+    far.run(3000);
+    assert_eq!(primary(&far), Some(C));
+    let mut slow = three();
+    priority(&mut slow, B, 90);
+    ahead(&mut slow, C, 500);
+    for _ in 0..100 {
+        slow.run(10);
+        if matches!(&slow.group().phase, Phase::Collecting(e) if e.fetching.is_some()) {
+            break;
+        }
+    }
+    slow.slow.insert(B);
+    slow.run(5000);
+    assert_eq!(primary(&slow), Some(C));
+    slow.slow.clear();
+    slow.run(3000);
+    assert_eq!(slow.state(2), "secondary/secondary", "it follows");
+}
+
+#[test]
+fn a_source_that_dies_is_waited_for_by_name_and_served_from_when_it_is_back() {
+    let mut world = three();
+    priority(&mut world, C, 0);
+    ahead(&mut world, C, 500);
+    // C promises, and is gone before B can begin.
+    world.slow.insert(B);
+    world.run(200);
+    assert!(world.group().nodes[&C].promise.is_some());
+    world.kill(C);
+    world.slow.clear();
+    world.run(12_000);
+    let waits = world.waiting.first().unwrap();
+    assert_eq!(
+        (waits.id.as_str(), &waits.nodes[..]),
+        ("candidate", &[C][..])
+    );
+    assert_eq!(world.group().nodes[&B].reported, NodeState::ReportLsn);
+    world.start(C);
+    world.run(5000);
+    assert_eq!(primary(&world), Some(B));
+}
+
+#[test]
+fn a_copy_of_another_branch_is_replaced_from_the_source_and_stands_for_the_old_one() {
+    let mut world = three();
+    priority(&mut world, C, 0);
+    // B has a tail of a branch that nobody else has; its position is below C's all the same.
+    world.nodes.get_mut(&C).unwrap().history = History {
+        timeline: TimelineId(3),
+        parents: [Fork {
+            timeline: TimelineId(1),
+            at: Lsn(500),
+        }]
+        .to_vec(),
+    };
+    world.nodes.get_mut(&C).unwrap().position.timeline = TimelineId(3);
+    let before = world.nodes[&B].copy.unwrap();
+    world.kill(A);
+    world.run(3000);
+    assert_eq!(primary(&world), Some(B));
+    let after = world.nodes[&B].copy.unwrap();
+    assert_ne!(before, after);
+    assert!(
+        world
+            .events
+            .iter()
+            .any(|e| e.goal == NodeState::FastForward)
+    );
+    let listed = |copy| {
+        world
+            .group()
+            .possible
+            .iter()
+            .any(|p| p.primary == copy || p.config.members.iter().any(|m| m.copy == copy))
+    };
+    assert!(!listed(before) && listed(after));
+}
+
+#[test]
+fn when_nobody_may_lead_it_says_so_and_a_priority_is_the_way_out() {
+    let mut world = three();
+    priority(&mut world, B, 0);
+    priority(&mut world, C, 0);
+    world.kill(A);
+    world.run(5000);
+    assert_eq!(world.group().term, Term(1), "nobody was disturbed");
+    assert_eq!(world.waiting.first().unwrap().id, "candidate");
+    priority(&mut world, C, 10);
+    world.run(3000);
+    assert_eq!(primary(&world), Some(C));
+}
+
+#[test]
+fn a_node_that_an_operator_named_is_promoted_though_its_priority_is_zero() {
+    let mut world = three();
+    priority(&mut world, C, 0);
+    let (live, settings, now) = (world.live.clone(), world.settings.clone(), world.now);
+    crate::group::operate::perform_promotion(
+        &mut world.cluster,
+        &FormationId::default(),
+        &world_name(C),
+        |_| live.clone(),
+        &settings,
+        now,
+    )
+    .unwrap();
+    world.run(4000);
+    assert_eq!(primary(&world), Some(C));
+    assert_eq!(
+        states(&world),
+        [
+            "secondary/secondary",
+            "secondary/secondary",
+            "primary/primary"
+        ]
+    );
+}
+
+fn world_name(node: NodeId) -> String {
+    "node_".to_string() + &node.to_string()
+}
