@@ -464,6 +464,10 @@ impl World {
                 return self.fail(broken.to_string());
             }
             for event in &decision.events {
+                if event.rule == "group.anew" {
+                    // The operator removed the only data there was.
+                    self.ledger.give_up(None);
+                }
                 self.monitor_event_happened(event);
             }
             for waiting in self.monitor.waiting.clone() {

@@ -4,11 +4,12 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use pgaf_protocol::{NodeId, Settings, Time, Waiting};
+use pgaf_protocol::{NodeId, NodeState, Settings, Time, Waiting};
 
 use super::config;
 use super::elect;
 use super::facts::{Facts, FormationView};
+use super::fold;
 use super::goals;
 use super::health::Verdict;
 use super::live::{LiveGroup, Session};
@@ -77,6 +78,7 @@ fn look(
     }
     let after_config = next.clone();
     events.extend(goals::assign(&view(&after_config), &mut next));
+    events.extend(remove_dropped(&view(&after_config), &mut next));
     if let Some(doubted) = &next.doubted {
         waiting.push(Waiting {
             id: "restored-monitor".into(),
@@ -97,6 +99,22 @@ fn look(
         phase_changed: step.changed,
         group: next,
     }
+}
+
+/// A node that was told that it is removed is gone before it said so: nothing depends on it, and its
+/// keeper is told again if it ever comes back.
+fn remove_dropped(facts: &Facts<'_>, group: &mut Group) -> Vec<Event> {
+    let gone: Vec<NodeId> = group
+        .nodes
+        .values()
+        .filter(|n| n.goal.state == NodeState::Dropped && facts.verdict(n.id).is_gone())
+        .map(|n| n.id)
+        .collect();
+    let mut events = Vec::new();
+    for id in gone {
+        fold::remove(group, id, &mut events);
+    }
+    events
 }
 
 fn suspects(facts: &Facts<'_>) -> BTreeSet<NodeId> {

@@ -11,6 +11,7 @@
 //!                                └──────────────────────► steady (next term)
 //! ```
 
+mod anew;
 mod candidates;
 mod config;
 mod decide;
@@ -24,6 +25,7 @@ mod health;
 mod live;
 mod model;
 pub mod operate;
+mod promotion;
 mod quorum;
 mod restore;
 pub mod rules;

@@ -229,3 +229,38 @@ fn a_node_that_an_operator_named_is_promoted_though_its_priority_is_zero() {
 fn world_name(node: NodeId) -> String {
     "node_".to_string() + &node.to_string()
 }
+
+#[test]
+fn newcomers_begin_anew_when_the_only_node_with_data_is_removed() {
+    let mut world = World::new();
+    world.add(true);
+    world.run(500);
+    world.group_mut().nodes.get_mut(&A).unwrap().leaving = true;
+    world.slow.insert(A);
+    world.run(100);
+    // It is told to go, and two others register before it says that it is gone.
+    assert_eq!(world.state(1), "single/dropped");
+    let (b, c) = (world.add(true), world.add(true));
+    world.run(100);
+    world.slow.clear();
+    world.run(3000);
+    assert_eq!(primary(&world), Some(b));
+    assert_eq!(
+        (world.state(b.0), world.state(c.0)),
+        ("primary/primary".into(), "secondary/secondary".into())
+    );
+    assert_eq!(world.group().term, Term(2));
+}
+
+#[test]
+fn a_node_that_is_removed_and_gone_before_it_says_so_leaves_the_table() {
+    let mut world = three();
+    world.group_mut().nodes.get_mut(&C).unwrap().leaving = true;
+    world.slow.insert(C);
+    world.run(200);
+    assert_eq!(world.state(3), "secondary/dropped");
+    world.kill(C);
+    world.run(500);
+    assert!(!world.group().nodes.contains_key(&C));
+    assert_eq!(world.state(1), "primary/primary");
+}
