@@ -106,7 +106,7 @@ pub struct Reach {
 }
 
 /// Where a candidate gets the WAL that it lacks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fetch {
     /// Who has it: a member of the group that has promised for this term.
     pub source: Peer,

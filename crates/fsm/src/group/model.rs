@@ -137,7 +137,7 @@ pub struct Election {
 }
 
 /// A candidate on its way to a position that another member has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fetching {
     /// The candidate.
     pub node: NodeId,
@@ -151,7 +151,7 @@ pub struct Fetching {
 }
 
 /// What a node that was told to fetch may still do, and what it had before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fetched {
     /// The goal that told it so.
     pub stamp: Stamp,
