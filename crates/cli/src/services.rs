@@ -252,7 +252,16 @@ pub(crate) fn keeper_config(config: &Config, paths: &Paths) -> Result<KeeperConf
             .and_then(|number| u32::try_from(number).ok())
             .unwrap_or(FAILED_STARTS),
         stop_limit: STOP_LIMIT,
+        fencer: fencer_command(&paths.pgdata),
     })
+}
+
+/// This very program, also after its file was replaced: it guards the data directory.
+fn fencer_command(pgdata: &Path) -> Vec<String> {
+    let words = ["/proc/self/exe", "do", "fencer", "--pgdata"];
+    let mut command: Vec<String> = words.into_iter().map(str::to_owned).collect();
+    command.push(pgdata.display().to_string());
+    command
 }
 
 /// The local network, where applications of it are admitted.

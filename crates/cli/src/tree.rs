@@ -479,6 +479,13 @@ const DO: Command = group(
     "do",
     "Internal commands and internal QA tooling",
     &[
+        leaf(
+            "fencer",
+            "End the local Postgres at the end of its lease (started by the keeper)",
+            "[ --pgdata ]",
+            &[tables::DEBUG],
+            commands::fencer::run,
+        ),
         group(
             "fsm",
             "Manually manage the keeper's state",

@@ -6,8 +6,9 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
-use crate::group::{Group, Phase, by_term, obstacle};
+use crate::group::{Group, Node, Phase, by_term, obstacle};
 
 /// An invariant: its number, its name, its words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +153,22 @@ fn promotion_is_covered(before: &Group, after: &Group) -> Result<(), Violation> 
         .filter(|p| p.position.is_some_and(|at| at <= *position))
         .map(|p| p.copy)
         .collect();
-    if let Some(lacking) = obstacle(&before.possible, &promised) {
+    let lacking = obstacle(&before.possible, &promised);
+    // The end of a lease ends its primary's term, where that is the group's choice.
+    let lapsed = before.lease.map(|mode| mode.since.term);
+    let rest: Vec<_> = before
+        .possible
+        .iter()
+        .filter(|p| Some(p.stamp.term) != lapsed)
+        .cloned()
+        .collect();
+    let by_lease = lacking.as_ref().zip(before.lease).is_some_and(|(l, mode)| {
+        let own = |n: &&Node| n.copy == Some(mode.copy);
+        let promise = after.nodes.values().find(own).and_then(|n| n.promise);
+        let promised = promise.is_some_and(|p| p.term == after.term && p.copy == mode.copy);
+        l.term == mode.since.term && l.primary == mode.copy && (mode.reported || promised)
+    });
+    if let Some(lacking) = lacking.filter(|_| !by_lease || obstacle(&rest, &promised).is_some()) {
         return Err(broken(
             2,
             format!(

@@ -74,6 +74,8 @@ pub struct KeeperConfig {
     /// How long a fast stop may take before it becomes an immediate one, when the node is told to
     /// end.
     pub stop_limit: Duration,
+    /// The program, with its arguments, that calls [`crate::fence()`] for this node.
+    pub fencer: Vec<String>,
 }
 
 /// The wishes that are sent when the node registers, and never again.

@@ -8,6 +8,7 @@ mod say;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use pgaf_protocol::{Answer, Incarnation, Look, Peer, Time};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::clock::{self, JumpWatch};
+use crate::fencer::Fencer;
 use crate::instance::Instance;
 use crate::journal::JournalFile;
 use crate::session::{Incoming, Outgoing};
@@ -52,6 +54,8 @@ pub(crate) struct Ends {
     pub(crate) looks: mpsc::Receiver<Look>,
     /// Looks that are wanted.
     pub(crate) wishes: mpsc::Sender<LookWish>,
+    /// Who ends Postgres with the lease.
+    pub(crate) fencer: Rc<Fencer>,
 }
 
 /// One keeper.
@@ -225,6 +229,7 @@ impl<'a, I: Instance> Keeper<'a, I> {
         if self.jumps.jumped() {
             tracing::warn!("the clock has jumped: the lease is over");
             self.memory.clock_jumped();
+            self.tell_fencer();
         }
         let before = self.observation.postgres;
         self.observation = observation;
@@ -315,8 +320,9 @@ impl<'a, I: Instance> Keeper<'a, I> {
             self.commit(surroundings);
         }
         if let (Some(lease), Some(sent)) = (answer.lease, sent) {
-            self.memory
-                .leased(sent.plus(Duration::from_millis(u64::from(lease.duration_ms))));
+            let until = sent.plus(Duration::from_millis(u64::from(lease.duration_ms)));
+            self.memory.granted(until, answer.incarnation);
+            self.tell_fencer();
         }
         if let Some((number, peer)) = answer.look
             && number != self.last_wish
@@ -325,6 +331,13 @@ impl<'a, I: Instance> Keeper<'a, I> {
             let _full = self.ends.wishes.try_send((number, peer));
         }
         self.advance(changed);
+    }
+
+    /// The fencer guards the end of the lease that is held now.
+    fn tell_fencer(&self) {
+        if self.journal.lease().is_some() {
+            self.ends.fencer.renew(self.memory.lease_until);
+        }
     }
 
     /// Decides, reports, and begins the next step. With `goal_changed`, a step under way may be

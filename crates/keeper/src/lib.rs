@@ -22,6 +22,7 @@ mod config;
 mod create;
 mod error;
 mod failpoint;
+mod fencer;
 mod instance;
 mod journal;
 mod keeper;
@@ -34,6 +35,7 @@ mod tests;
 pub use config::{HbaLevel, Joining, KeeperConfig};
 pub use create::create;
 pub use error::KeeperError;
+pub use fencer::{FenceError, fence, file_beside};
 pub use instance::Instance;
 pub use run::run;
 

@@ -1,5 +1,6 @@
 //! Running the keeper: everything around its loop.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use pgaf_postgres::locate::Installation;
 use pgaf_protocol::{Look, NodeId, NodeState, Peer};
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::fencer::Fencer;
 use crate::journal::JournalFile;
 use crate::keeper::{Ends, Keeper, LookWish, Turn};
 use crate::local::{Local, answers};
@@ -55,11 +57,13 @@ pub async fn run(
     let config = Arc::new(config);
     let wake = Arc::new(Notify::new());
     let (published, journals) = watch::channel(Arc::new(journal.clone()));
+    let fencer = Rc::new(Fencer::of(&config.journal, config.fencer.clone()));
     let local = Local::open(
         Arc::clone(&config),
         installation,
         journals,
         Arc::clone(&wake),
+        Rc::clone(&fencer),
     )
     .await
     .map_err(|reason| KeeperError::DataDirectory {
@@ -83,6 +87,7 @@ pub async fn run(
         wake,
         looks,
         wishes,
+        fencer,
     };
     let keeper = Keeper::new(&local, file, address(&config), journal, ends);
     let work = serve(keeper, &local, until, shutdown, reload, monitor);

@@ -183,6 +183,7 @@ impl Actor {
         for key in std::mem::take(&mut turn.dirty) {
             self.state.settle(&mut turn, &key);
         }
+        self.state.raise_longest_lease(&mut turn);
         let batch = turn.batch(&self.state.memory);
         let changed = !batch.is_empty();
         if self.store_batch(&mut turn, batch).await {
@@ -355,7 +356,7 @@ impl Actor {
         }
     }
 
-    fn goal(&self, key: &Key, node: NodeId, seen: Stamp) -> Result<String, SqlError> {
+    fn goal(&mut self, key: &Key, node: NodeId, seen: Stamp) -> Result<String, SqlError> {
         let answering = self.state.answering();
         let group = self.state.memory.group(key);
         let found = group.and_then(|g| Some((g, g.nodes.get(&node)?)));
@@ -364,6 +365,11 @@ impl Actor {
             // It was removed with this very report.
             None => answering.dropped(seen),
         };
+        if let Some(lease) = answer.lease {
+            // Counted from here on; the keeper counts from when it asked.
+            let live = self.state.live_mut(key);
+            live.note_lease(lease.duration_ms.into(), clock::now());
+        }
         keeper::to_json(&answer)
     }
 

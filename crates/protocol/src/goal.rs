@@ -85,6 +85,10 @@ pub struct Lead {
     pub may_create: bool,
     /// A planned move is near: checkpoint now, and report it.
     pub checkpoint: bool,
+    /// Lease mode (`safety.md` §5.3), and since when: commits may be taken only while a lease is
+    /// held and a fencer guards its end.
+    #[serde(default)]
+    pub lease: Option<Stamp>,
 }
 
 /// How to be a standby.

@@ -92,6 +92,10 @@ pub struct Report {
     /// The primary has fenced itself: it serves replication and keepers only (`safety.md` §5.1).
     #[serde(default)]
     pub closed: bool,
+    /// The lease mode that is journaled ([`crate::Lead::lease`]), while a fencer runs: Postgres ends
+    /// with the lease, whatever becomes of the keeper (`safety.md` §5.3).
+    #[serde(default)]
+    pub leased: Option<Stamp>,
 }
 
 /// What a data directory was used as last.

@@ -6,7 +6,7 @@ mod sync;
 use std::collections::BTreeSet;
 
 use pgaf_fsm::node::{Conf, Outcome, RewindEnd, Step, StopMode};
-use pgaf_protocol::{CopyId, Lsn, Position, TimelineId};
+use pgaf_protocol::{CopyId, Lsn, Position, Time, TimelineId};
 
 use crate::event::{Event, KeeperEvent, PgEvent};
 use crate::keeper::Doing;
@@ -125,6 +125,8 @@ impl World {
             }
             Step::SwapIn { copy } => self.swap_in(host, doing, *copy),
             Step::AskPeers => self.ask_peers(host, doing),
+            Step::StartFencer { until } => self.start_fencer(host, doing, *until),
+            Step::EndFencer => self.end_fencer(host, doing),
         }
     }
 
@@ -305,6 +307,22 @@ impl World {
         let takes = self.rng.between(20, 150);
         self.pg_event(host, takes, PgEvent::Promoted);
         Next::Again(5)
+    }
+
+    fn start_fencer(&mut self, host: usize, doing: &Doing, until: Time) -> Next {
+        if doing.phase == 0 {
+            return Next::Again(self.rng.between(2, 20));
+        }
+        self.fencer_starts(host, until);
+        Next::Over(Outcome::Done)
+    }
+
+    fn end_fencer(&mut self, host: usize, doing: &Doing) -> Next {
+        if doing.phase == 0 {
+            return Next::Again(self.rng.between(1, 10));
+        }
+        self.hosts[host].fencer = None;
+        Next::Over(Outcome::Done)
     }
 
     /// A keeper died, or dropped a step: what it leaves behind.

@@ -40,6 +40,8 @@ pub(crate) enum Event {
         number: u64,
         down: Down,
     },
+    /// A fencer looks at the end of the lease.
+    Fencer { host: usize, number: u64 },
     /// A client may commit.
     Client { host: usize },
     /// A message that did not get through is sent again.

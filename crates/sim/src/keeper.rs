@@ -254,6 +254,7 @@ impl World {
             directory: pg.directory(),
             server: pg.look(self.now),
             redo_bytes: redo,
+            fencer: self.hosts[host].fencer.is_some(),
             ..Observation::default()
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pgaf_protocol::{CopyId, Term};
 
-use crate::wal::{BranchId, Path};
+use crate::wal::{Branch, BranchId, Path};
 use crate::world::World;
 
 /// A client's commit.
@@ -28,6 +28,9 @@ pub(crate) struct Ledger {
     highest: Option<(Term, CopyId, usize)>,
     /// Copies whose acknowledgements an operator gave up.
     struck: BTreeSet<CopyId>,
+    /// Copies whose lease had run out when another was promoted: up to these terms they acknowledge
+    /// nothing more.
+    lapsed: BTreeMap<CopyId, Term>,
 }
 
 impl Ledger {
@@ -55,6 +58,24 @@ impl Ledger {
         self.frontier.clear();
         self.highest = None;
         self.struck.extend(struck);
+    }
+
+    /// A copy that was asynchronous by choice is given up up to a term, in favour of one that holds
+    /// `path`: what it acknowledged alone is lost, as announced, and nothing else.
+    fn lapse(&mut self, copy: CopyId, term: Term, branches: &[Branch], path: &Path) {
+        self.lapsed.insert(copy, term);
+        self.frontier = core::mem::take(&mut self.frontier)
+            .into_iter()
+            .filter_map(|(branch, lsn)| {
+                let made = &branches[branch.0];
+                let given_up = made.copy == copy && made.term <= term;
+                if !given_up || path.contains(branch, lsn) {
+                    return Some((branch, lsn));
+                }
+                let held = path.end_of(branch)?;
+                Some((branch, held.min(lsn)))
+            })
+            .collect();
     }
 
     /// The first acknowledged commit that is not in a path.
@@ -110,6 +131,10 @@ impl World {
         if self.ledger.struck.contains(&made.copy) {
             return;
         }
+        let lapsed = self.ledger.lapsed.get(&made.copy);
+        if lapsed.is_some_and(|term| made.term <= *term) {
+            return self.check_lapsed(host, made.term);
+        }
         self.ledger.acknowledged.push((now, host, commit.began));
         let path = self.hosts[host]
             .pg
@@ -145,6 +170,27 @@ impl World {
         }
         let furthest = self.ledger.frontier.entry(branch).or_default();
         *furthest = lsn.max(*furthest);
+    }
+
+    /// A primary whose lease has run out acknowledges: only right after its host thawed (`safety.md`
+    /// §5.3), while whoever was frozen with it finds out how late it is.
+    fn check_lapsed(&mut self, host: usize, term: Term) {
+        let lease = self.monitor.settings.lease_ms;
+        let thawed = self.hosts[host].thawed;
+        if thawed > 0 && self.now.saturating_sub(thawed) <= lease {
+            return self.coverage.event("window.thawed");
+        }
+        self.fail(format!(
+            "one-writer: n{} acknowledges in term {term} after its lease, and another was promoted",
+            host + 1
+        ));
+    }
+
+    /// The monitor has stored that another copy is promoted, because this one's lease is over.
+    pub(crate) fn lease_lapsed(&mut self, copy: CopyId, term: Term, candidate: usize) {
+        let path = self.hosts[candidate].pg.disk.as_ref();
+        let path = path.map(|d| d.path.clone()).unwrap_or_default();
+        self.ledger.lapse(copy, term, &self.branches, &path);
     }
 
     /// A copy was promoted: it has everything that was acknowledged.

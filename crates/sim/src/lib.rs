@@ -18,6 +18,7 @@ mod apply;
 mod coverage;
 mod event;
 mod faults;
+mod fencer;
 mod keeper;
 mod ledger;
 mod monitor;

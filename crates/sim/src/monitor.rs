@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pgaf_fsm::group::operate::{self, Now};
 use pgaf_fsm::group::{
-    Cluster, FormationView, Group, Kind, LiveGroup, Phase, Probe, ProbeOutcome, Session, decide,
-    fold, peer, restored,
+    Cluster, FormationView, Group, Kind, LeaseMode, LiveGroup, Probe, ProbeOutcome, Session,
+    decide, fold, granted, peer, restored,
 };
 use pgaf_fsm::invariants;
 use pgaf_protocol::{
-    Answer, FormationId, Goal, GroupId, Incarnation, KeeperSettings, Lease, Lineage, NodeId,
-    NodeState, Order, PROTOCOL_VERSION, Report, Settings, Stamp, Time, Waiting,
+    Answer, FormationId, Goal, GroupId, Incarnation, KeeperSettings, Lineage, NodeId, NodeState,
+    Order, PROTOCOL_VERSION, Report, Settings, Stamp, Time, Waiting,
 };
 
 use crate::event::{Down, Event, MonitorEvent, Up};
@@ -92,6 +92,8 @@ pub(crate) struct Monitor {
     inputs: VecDeque<Input>,
     busy: bool,
     saying: Vec<Saying>,
+    /// A primary is given up with its lease, once this is stored.
+    lapsing: Option<LeaseMode>,
     pub(crate) waiting: Vec<Waiting>,
     probing: BTreeMap<NodeId, u64>,
     looks: u64,
@@ -134,6 +136,7 @@ impl Monitor {
             inputs: VecDeque::new(),
             busy: false,
             saying: Vec::new(),
+            lapsing: None,
             waiting: Vec::new(),
             probing: BTreeMap::new(),
             looks: 0,
@@ -158,25 +161,6 @@ impl Monitor {
         }
     }
 
-    /// As the daemon's own: only the primary of the present term, and only while nobody else is about
-    /// to become one.
-    fn lease(&self, group: &Group, node: NodeId) -> Option<Lease> {
-        let leader = group.primary?;
-        let stays = match group.phase {
-            Phase::Steady | Phase::Preparing(_) => true,
-            Phase::Collecting(_) | Phase::Promoting { .. } => false,
-        };
-        let leads = leader.node == node
-            && leader.term == group.term
-            && group
-                .nodes
-                .get(&node)
-                .is_some_and(|n| matches!(n.goal.order, Order::Lead(_)));
-        (stays && leads && group.doubted.is_none()).then_some(Lease {
-            duration_ms: u32::try_from(self.settings.lease_ms).unwrap_or(u32::MAX),
-        })
-    }
-
     fn goal_for(&self, node: NodeId, answers: bool) -> Option<Answer> {
         let group = self.group()?;
         let row = group.nodes.get(&node)?;
@@ -187,7 +171,9 @@ impl Monitor {
             .filter(|n| n.id != node)
             .map(peer)
             .collect();
-        answer.lease = answers.then(|| self.lease(group, node)).flatten();
+        answer.lease = answers
+            .then(|| granted(group, node, self.settings.lease_ms))
+            .flatten();
         Some(answer)
     }
 }
@@ -227,10 +213,13 @@ impl World {
             phase_since: now,
             ..LiveGroup::default()
         };
+        // Settings do not change here: what is stored as the longest lease is this.
+        m.live.note_lease(m.settings.lease_ms, now);
         m.links.clear();
         m.of_node.clear();
         m.inputs.clear();
         m.saying.clear();
+        m.lapsing = None;
         m.probing.clear();
         m.busy = false;
         m.timer = u64::MAX;
@@ -467,6 +456,9 @@ impl World {
                 if event.rule == "group.anew" {
                     // The operator removed the only data there was.
                     self.ledger.give_up(None);
+                }
+                if event.rule == "failover.possible-loss" {
+                    self.monitor.lapsing = before.lease;
                 }
                 self.monitor_event_happened(event);
             }

@@ -97,6 +97,12 @@ impl Path {
         false
     }
 
+    /// The end of what is here of a branch.
+    pub(crate) fn end_of(&self, branch: BranchId) -> Option<u64> {
+        let of = |s: &&Stretch| s.branch == branch;
+        self.0.iter().rev().find(of).map(|s| s.end)
+    }
+
     /// Whether both hold the same bytes up to `lsn`.
     pub(crate) fn same_up_to(&self, other: &Self, lsn: u64) -> bool {
         let (mut a, mut b) = (self.0.iter().peekable(), other.0.iter().peekable());

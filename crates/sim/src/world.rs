@@ -15,6 +15,7 @@ use pgaf_protocol::{CopyId, FormationId, Lineage, NodeState, Position, Term};
 use crate::coverage::Coverage;
 use crate::event::{Event, Heal, PgEvent};
 use crate::faults::Fault;
+use crate::fencer::Fencer;
 use crate::keeper::Keeper;
 use crate::ledger::Ledger;
 use crate::monitor::Monitor;
@@ -47,6 +48,9 @@ pub(crate) struct Host {
     /// The keeper dies before (false) or after (true) so many more journal entries.
     pub(crate) crash_in: Option<(u32, bool)>,
     pub(crate) pg: Pg,
+    pub(crate) fencer: Option<Fencer>,
+    /// Everything of it was thawed last then.
+    pub(crate) thawed: u64,
 }
 
 /// Everything.
@@ -81,6 +85,8 @@ pub(crate) struct World {
     pub(crate) steps: u64,
     pub(crate) tokens: u64,
     pub(crate) sabotage: Option<Sabotage>,
+    /// No node is in the replication quorum, by choice.
+    pub(crate) asynchronous: bool,
 }
 
 impl World {
@@ -101,6 +107,8 @@ impl World {
                 keeper: None,
                 crash_in: None,
                 pg: Pg::default(),
+                fencer: None,
+                thawed: 0,
             })
             .collect();
         let mut world = Self {
@@ -129,6 +137,7 @@ impl World {
             steps: 0,
             tokens: 0,
             sabotage: None,
+            asynchronous: false,
         };
         for host in 0..nodes {
             world.after(10, Event::Client { host });
@@ -186,7 +195,7 @@ impl World {
 
     fn dispatch(&mut self, event: Event) {
         match &event {
-            Event::Pg { host, .. } if self.hosts[*host].frozen => {
+            Event::Pg { host, .. } | Event::Fencer { host, .. } if self.hosts[*host].frozen => {
                 return self.hosts[*host].deferred.push(event);
             }
             Event::Keeper { host, .. } | Event::ToKeeper { host, .. }
@@ -207,6 +216,7 @@ impl World {
             | Event::Monitor { .. }
             | Event::ToMonitor { .. }
             | Event::ToKeeper { .. }
+            | Event::Fencer { .. }
             | Event::Client { .. }
             | Event::Retry { .. }
             | Event::Fault(_)
@@ -228,6 +238,7 @@ impl World {
                 number,
                 down,
             } => self.keeper_hears(host, session, number, down),
+            Event::Fencer { host, number } => self.fencer_looks(host, number),
             Event::Client { host } => self.client(host),
             Event::Retry {
                 from,

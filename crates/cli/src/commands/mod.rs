@@ -5,6 +5,7 @@ pub(crate) mod config_check;
 pub(crate) mod create_monitor;
 pub(crate) mod create_postgres;
 pub(crate) mod drop;
+pub(crate) mod fencer;
 pub(crate) mod help;
 pub(crate) mod inspect;
 pub(crate) mod metadata;

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use pgaf_protocol::{CopyId, CopyRole, NodeId, NodeState, Position};
 
 use super::facts::Facts;
+use super::lease;
 use super::model::{Election, Group, Leader, Node};
-use super::quorum::obstacle;
 
 /// How far behind a planned candidate may be when the primary is asked to stop, in bytes.
 ///
@@ -26,7 +26,7 @@ pub(super) fn choose(facts: &Facts<'_>, election: &Election, leader: Leader) -> 
         .filter_map(|n| facts.promise_of(n).map(|(_, position)| (n, position)))
         .filter(|(_, position)| {
             let r = promised_up_to(facts, *position);
-            obstacle(&facts.group.possible, &r).is_none()
+            lease::obstacle(facts, &r, *position).is_none()
         })
         .collect();
     best.sort_by_key(|(n, at)| {

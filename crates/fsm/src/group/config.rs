@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use pgaf_protocol::{Member, NodeId, Possible, Stamp, SyncConfig, Waiting};
 
 use super::facts::Facts;
+use super::lease;
 use super::model::{Group, Phase};
 use super::sync_plan::{grown, next_step};
 
@@ -91,6 +92,17 @@ fn wanted(
     let number = facts.number_sync();
     if members.is_empty() {
         if number == 0 {
+            if !current.is_asynchronous()
+                && lease::comes_first(facts)
+                && can_confirm(facts, current)
+            {
+                waiting.push(wait(
+                    "lease-mode",
+                    facts.leader().map(|l| l.node),
+                    "the primary starts its fencer before its commits wait for nobody".to_string(),
+                ));
+                return None;
+            }
             return Some(SyncConfig::asynchronous());
         }
         if current.is_asynchronous() {

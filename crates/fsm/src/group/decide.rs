@@ -12,6 +12,7 @@ use super::facts::{Facts, FormationView};
 use super::fold;
 use super::goals;
 use super::health::Verdict;
+use super::lease;
 use super::live::{LiveGroup, Session};
 use super::model::{Event, Group, Phase};
 
@@ -77,8 +78,10 @@ fn look(
         config::list(&mut next, sync);
     }
     let after_config = next.clone();
-    events.extend(goals::assign(&view(&after_config), &mut next));
-    events.extend(remove_dropped(&view(&after_config), &mut next));
+    events.extend(lease::settle(&view(&after_config), &mut next));
+    let after_lease = next.clone();
+    events.extend(goals::assign(&view(&after_lease), &mut next));
+    events.extend(remove_dropped(&view(&after_lease), &mut next));
     if let Some(doubted) = &next.doubted {
         waiting.push(Waiting {
             id: "restored-monitor".into(),
@@ -155,6 +158,9 @@ fn deadline(facts: &Facts<'_>, suspects: &BTreeSet<NodeId>) -> Option<Time> {
                 .plus(ms(settings.unhealthy_timeout_ms)),
         );
         times.push(facts.now.plus(ms(settings.heartbeat_interval_ms)));
+    }
+    if facts.group.lease.is_some() {
+        times.push(facts.live.leased_until);
     }
     let since = facts.phase_since;
     match facts.group.phase {

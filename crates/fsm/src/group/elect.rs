@@ -21,6 +21,7 @@ use super::candidates::{
 use super::config;
 use super::facts::Facts;
 use super::fetch;
+use super::lease;
 use super::model::{Election, Event, Group, Leader, Phase};
 use super::promotion::{promote, promoting};
 use super::quorum::obstacle;
@@ -63,16 +64,6 @@ fn steady(facts: &Facts<'_>, group: &mut Group) -> Step {
     let evidence = verdict.text().to_string();
     let reachable = reachable_without(facts, leader.node);
     let candidates = candidates(facts, leader.node);
-    if facts.is_asynchronous_by_choice() {
-        return waits(
-            "asynchronous",
-            &[],
-            format!(
-                "the primary is gone ({evidence}); no standby is in the replication quorum, and automatic failover of asynchronous groups is off"
-            ),
-            Some(data_loss_command(group)),
-        );
-    }
     if candidates.is_empty() {
         return waits(
             "candidate",
@@ -85,6 +76,11 @@ fn steady(facts: &Facts<'_>, group: &mut Group) -> Step {
     }
     // Decide first, disturb later: without enough promises in reach, standbys are left alone.
     if let Some(lacking) = obstacle(&group.possible, &reachable) {
+        match lease::answer(facts, &lacking, (&reachable, &candidates), &evidence) {
+            Some(Ok(reason)) => return begin_without_lease(facts, group, leader, reason),
+            Some(Err(waiting)) => return wait_for(waiting),
+            None => {}
+        }
         let nodes = holders(group, lacking.primary, &lacking.copies, &reachable);
         let why = if lacking.copies.is_empty() {
             format!(
@@ -106,6 +102,21 @@ fn steady(facts: &Facts<'_>, group: &mut Group) -> Step {
         },
         leader.node,
     )
+}
+
+/// The primary's lease has run out, or its keeper can promise: what it acknowledged alone ends.
+fn begin_without_lease(
+    facts: &Facts<'_>,
+    group: &mut Group,
+    leader: Leader,
+    reason: String,
+) -> Step {
+    let election = Election {
+        reason,
+        own_words: facts.keeper_answers(leader.node),
+        ..Election::default()
+    };
+    begin(group, election, leader.node)
 }
 
 /// A primary that an operator removes hands over first.
@@ -219,6 +230,9 @@ fn collecting(facts: &Facts<'_>, group: &mut Group, election: &Election) -> Step
         return step;
     }
     let lacking = obstacle(&group.possible, &promised);
+    if let Some(waiting) = lacking.as_ref().and_then(|l| lease::collecting(facts, l)) {
+        return wait_for(waiting);
+    }
     let nodes = match &lacking {
         Some(l) => holders(group, l.primary, &l.copies, &promised),
         None => pending.clone(),
@@ -417,12 +431,15 @@ pub(super) fn data_loss_command(group: &Group) -> String {
 }
 
 pub(super) fn waits(id: &str, nodes: &[NodeId], why: String, way_out: Option<String>) -> Step {
-    let waiting = Waiting {
+    wait_for(Waiting {
         id: id.to_string(),
         nodes: nodes.to_vec(),
         why,
         way_out,
-    };
+    })
+}
+
+fn wait_for(waiting: Waiting) -> Step {
     Step {
         waiting: alloc::vec![waiting],
         ..Step::default()

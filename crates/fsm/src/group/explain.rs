@@ -90,6 +90,13 @@ fn summary(facts: &Facts<'_>) -> String {
                 facts.verdict(leader.node).text()
             )
         }
+        Phase::Steady if facts.current_sync().is_asynchronous() && group.lease.is_some() => {
+            format!(
+                "{primary} is primary of term {} and acknowledges commits alone, by choice, while it holds a lease; automatic failover is {}",
+                leader.term,
+                automatic(facts)
+            )
+        }
         Phase::Steady if facts.current_sync().is_asynchronous() => format!(
             "{primary} is primary of term {} and acknowledges commits alone; there is no automatic failover until a standby is in its synchronous standby names",
             leader.term
@@ -170,8 +177,8 @@ fn named_facts(facts: &Facts<'_>) -> Vec<Fact> {
 
 /// Whether the loss of the primary would be answered without a hand, and if not, why.
 fn automatic(facts: &Facts<'_>) -> String {
-    if facts.is_asynchronous_by_choice() {
-        return "off: no standby is in the replication quorum".to_string();
+    if let Some(text) = super::lease::automatic(facts) {
+        return text;
     }
     let Some(leader) = facts.leader() else {
         return "off: there is no primary".to_string();

@@ -13,8 +13,8 @@ use pgaf_protocol::{CopyRole, Member, NodeId, Position, Report, Stamp, Term};
 use super::candidates::{is_in_place, may_lead, pending, preference, promised_up_to};
 use super::elect::{Step, elapsed_ms, waits};
 use super::facts::Facts;
+use super::lease;
 use super::model::{Election, Fetched, Fetching, Group, Leader, Node, Phase};
-use super::quorum::obstacle;
 
 /// Chosen: twice the deadline of a promise, for which a candidate is waited for that has the highest
 /// priority, while another one has everything already.
@@ -157,7 +157,7 @@ fn needed(facts: &Facts<'_>, election: &Election, leader: Leader) -> Vec<Fetchin
         .filter_map(|n| facts.promise_of(n).map(|(_, at)| (n, at)))
         .filter(|(_, at)| {
             let r = promised_up_to(facts, *at);
-            obstacle(&facts.group.possible, &r).is_none()
+            lease::obstacle(facts, &r, *at).is_none()
         })
         .collect();
     // The smallest R that suffices is enough.

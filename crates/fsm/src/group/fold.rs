@@ -8,6 +8,7 @@ use pgaf_protocol::{CopyId, CopyRole, NodeId, NodeState, Postgres, Promise, Repo
 
 use super::elect::event;
 use super::fetch;
+use super::lease;
 use super::live::{LiveGroup, Session};
 use super::model::{Event, Group};
 
@@ -17,6 +18,7 @@ pub fn fold(group: &mut Group, live: &mut LiveGroup, report: Report, now: Time) 
     let id = report.node;
     remember(group, &report, &mut events);
     confirm(group, &report);
+    lease::note(group, &report);
     note_sight(group, live, &report, now);
     let entry = live.nodes.entry(id).or_default();
     if !matches!(entry.session, Session::Open { .. }) {

@@ -191,6 +191,7 @@ fn lead(facts: &Facts<'_>, group: &Group, node: &Node) -> Lead {
         expected,
         may_create: facts.leader().is_some_and(|l| l.copy.is_none()),
         checkpoint: matches!(group.phase, Phase::Preparing(_)),
+        lease: group.lease.map(|mode| mode.since),
     }
 }
 

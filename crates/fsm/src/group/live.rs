@@ -20,6 +20,9 @@ pub struct LiveGroup {
     /// When this incarnation began to listen, or came back from being away: judging silence waits
     /// out a grace period after it.
     pub listening_since: Time,
+    /// No lease of any primary of this group runs later than this (`safety.md` §5.4). The shell
+    /// notes each lease that it sends, and at its start the longest that it may have sent before.
+    pub leased_until: Time,
 }
 
 /// A node, as this incarnation of the monitor knows it.

@@ -22,6 +22,7 @@ mod fetch;
 mod fold;
 mod goals;
 mod health;
+mod lease;
 mod live;
 mod model;
 pub mod operate;
@@ -37,10 +38,11 @@ pub use facts::{Facts, FormationView};
 pub use fold::fold;
 pub use goals::peer;
 pub use health::{FAILED_STARTS, Verdict, judge};
+pub use lease::{granted, longest_ms};
 pub use live::{Live, LiveGroup, Probe, ProbeOutcome, Session};
 pub use model::{
-    Cluster, Election, Event, Fetched, Fetching, Formation, Group, Kind, Leader, Node, Phase,
-    Refusal,
+    Cluster, Election, Event, Fetched, Fetching, Formation, Group, Kind, Leader, LeaseMode, Node,
+    Phase, Refusal,
 };
 pub use quorum::{TermConfig, by_term, obstacle};
 pub use restore::restored;

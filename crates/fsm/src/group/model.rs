@@ -82,6 +82,20 @@ pub struct Group {
     /// The store may not be a continuation of itself: `''` counts as possible, nothing opens,
     /// shrinks or promotes until these have reported (`safety.md` §8).
     pub doubted: Option<BTreeSet<NodeId>>,
+    /// The primary goes on only with a lease: it is asynchronous by choice (`safety.md` §5.3).
+    #[serde(default)]
+    pub lease: Option<LeaseMode>,
+}
+
+/// A primary's lease mode: with it, what the primary acknowledged alone ends with its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LeaseMode {
+    /// When it was asked for: the primary's term, and a sequence of its own.
+    pub since: Stamp,
+    /// The primary's copy.
+    pub copy: CopyId,
+    /// The primary has journaled it, and its fencer runs. Nothing counts before that.
+    pub reported: bool,
 }
 
 /// Who is primary since when.
@@ -134,6 +148,9 @@ pub struct Election {
     /// Who could not fetch from whom in time: others come first.
     #[serde(default)]
     pub tried: BTreeSet<(NodeId, NodeId)>,
+    /// The old primary's own keeper said that its Postgres is down: it was not silent.
+    #[serde(default)]
+    pub own_words: bool,
 }
 
 /// A candidate on its way to a position that another member has.
@@ -196,7 +213,8 @@ pub struct Node {
     pub promise: Option<Promise>,
     /// The last configuration it confirmed, as primary.
     pub confirmed: Option<Confirmed>,
-    /// Its last position of any kind; for people, never for safety.
+    /// A former position: never for a promise; for people, and for what a failover that rests on a
+    /// lease may lose.
     pub position: Option<Position>,
     /// The copy that was checked against the history of this term's primary: it may stream.
     pub admitted: Option<(Term, CopyId)>,

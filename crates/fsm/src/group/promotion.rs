@@ -2,26 +2,30 @@
 
 use alloc::format;
 use alloc::string::ToString;
+use alloc::vec::Vec;
 
 use pgaf_protocol::{NodeId, NodeState, TimelineId};
 
-use super::candidates::reachable_without;
+use super::candidates::{promised_up_to, reachable_without};
 use super::config;
 use super::elect::{Step, begin, data_loss_command, event, waits};
 use super::facts::Facts;
 use super::fetch;
-use super::model::{Election, Group, Leader, Phase};
+use super::lease;
+use super::model::{Election, Event, Group, Leader, Phase};
 use super::quorum::obstacle;
 
 /// Makes the choice durable: timeline used, configuration listed, and then the goal.
 pub(super) fn promote(facts: &Facts<'_>, group: &mut Group, candidate: NodeId) -> Step {
-    let Some(node) = group.nodes.get(&candidate) else {
+    let Some(node) = facts.group.nodes.get(&candidate) else {
         return Step::default();
     };
     let Some((copy, position)) = facts.promise_of(node) else {
         return Step::default();
     };
     let opening = config::opening(facts, candidate);
+    let r = promised_up_to(facts, position);
+    let loss = lease::give_up(facts, group, &r, position);
     let known = group
         .nodes
         .values()
@@ -38,8 +42,12 @@ pub(super) fn promote(facts: &Facts<'_>, group: &mut Group, candidate: NodeId) -
         term: group.term,
     });
     group.history = None;
+    let has = match &loss {
+        None => "everything that may have been acknowledged",
+        Some(_) => "the most that can be had",
+    };
     let text = format!(
-        "term {}: node {candidate} \"{}\" has everything that may have been acknowledged ({position}) and is promoted under {opening}",
+        "term {}: node {candidate} \"{}\" has {has} ({position}) and is promoted under {opening}",
         group.term, node.name
     );
     let term = group.term;
@@ -64,7 +72,8 @@ pub(super) fn promote(facts: &Facts<'_>, group: &mut Group, candidate: NodeId) -
         copy,
         position,
     };
-    let events = alloc::vec![event(group, candidate, "failover.promote", text)];
+    let mut events: Vec<Event> = loss.into_iter().collect();
+    events.push(event(group, candidate, "failover.promote", text));
     Step {
         changed: true,
         events,

@@ -14,6 +14,7 @@ use super::model::{Election, Event, Group, Leader, Phase};
 
 /// Voids what is remembered of a group.
 pub fn restored(group: &mut Group) {
+    group.lease = None;
     if !group.nodes.is_empty() {
         group.doubted = Some(group.nodes.keys().copied().collect());
     }

@@ -2,4 +2,5 @@
 
 mod elections;
 mod flows;
+mod lease;
 pub(crate) mod world;

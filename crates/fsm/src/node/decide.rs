@@ -6,7 +6,7 @@ use pgaf_protocol::{CopyRole, Goal, Order, Postgres};
 
 use super::step::{Step, StopMode};
 use super::view::Directory;
-use super::{Entry, NodeView, Plan, Work, fetch, follow, lead, promise, promote, unheard};
+use super::{Entry, NodeView, Plan, Work, fetch, follow, lead, lease, promise, promote, unheard};
 
 /// Decides what the keeper does next. Total: whatever the view holds, there is a step, or the goal
 /// is reached, or the plan names what it waits for.
@@ -25,6 +25,9 @@ fn first(view: &NodeView) -> Option<Plan> {
     let observation = view.observation;
     if observation.leftovers {
         return Some(Plan::act(Step::EndCluster));
+    }
+    if let Some(plan) = lease::release(view) {
+        return Some(plan);
     }
     if view.journal.dropped {
         return Some(dropped(view));

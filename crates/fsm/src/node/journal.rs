@@ -309,11 +309,11 @@ impl Journal {
     }
 
     /// The statement of `safety.md` §5.2: the monitor promotes nobody without this copy. It stands
-    /// as long as the goal obeyed is to lead under `''`.
+    /// as long as the goal obeyed is to lead under `''`, and not in lease mode.
     #[must_use]
     pub fn stated_alone(&self) -> bool {
         match self.goal.as_ref().map(|goal| &goal.order) {
-            Some(Order::Lead(lead)) => lead.sync.is_asynchronous(),
+            Some(Order::Lead(lead)) => lead.sync.is_asynchronous() && lead.lease.is_none(),
             Some(
                 Order::Wait
                 | Order::Follow(_)
@@ -325,6 +325,22 @@ impl Journal {
                 | Order::Drop,
             )
             | None => false,
+        }
+    }
+
+    /// Lease mode, and since when (`safety.md` §5.3).
+    #[must_use]
+    pub fn lease(&self) -> Option<Stamp> {
+        match &self.goal.as_ref()?.order {
+            Order::Lead(lead) => lead.lease,
+            Order::Wait
+            | Order::Follow(_)
+            | Order::Promise { .. }
+            | Order::Reach(_)
+            | Order::Fetch(_)
+            | Order::Promote(_)
+            | Order::Stop
+            | Order::Drop => None,
         }
     }
 

@@ -4,16 +4,12 @@ use alloc::collections::BTreeSet;
 use core::time::Duration;
 
 use pgaf_protocol::{
-    CopyRole, Goal, Lead, NodeId, NodeState, Order, Postgres, Stamp, SyncConfig, Term, Time,
+    CopyRole, Goal, Lead, NodeId, NodeState, Order, Postgres, Stamp, SyncConfig, Term,
 };
 
 use super::step::{Conf, Step, StopMode};
 use super::view::{Directory, Server};
-use super::{Entry, NodeView, Plan, Work};
-
-/// A keeper that has just started has this long to hear of the monitor before a lease counts as
-/// gone: it asks first (`safety.md` §6: 2 s).
-const FIRST_WORD_MS: u64 = 2000;
+use super::{Entry, NodeView, Plan, Work, lease};
 
 /// After a goal, standbys that are admitted by it are looked for often for this long (a receiver
 /// retries every 100 ms; chosen).
@@ -33,6 +29,8 @@ pub(super) struct Wanted<'a> {
     pub(super) admitted: BTreeSet<NodeId>,
     pub(super) expected: BTreeSet<NodeId>,
     pub(super) checkpoint: bool,
+    /// Lease mode, and since when.
+    pub(super) lease: Option<Stamp>,
     /// It has just been promoted: `''` is a goal of its own, later, so that a candidate that nobody
     /// hears of has acknowledged nothing (`safety.md` §4.6).
     pub(super) opening: bool,
@@ -53,6 +51,7 @@ impl<'a> Wanted<'a> {
                 admitted: nodes(&lead.admitted),
                 expected: lead.expected.clone(),
                 checkpoint: lead.checkpoint,
+                lease: lead.lease,
                 opening: false,
             }),
             Order::Promote(promote) => Some(Self {
@@ -63,6 +62,7 @@ impl<'a> Wanted<'a> {
                 admitted: nodes(&promote.admitted),
                 expected: BTreeSet::new(),
                 checkpoint: false,
+                lease: None,
                 opening: true,
             }),
             Order::Wait
@@ -138,6 +138,9 @@ pub(super) fn down(view: &NodeView, wanted: &Wanted) -> Plan {
 
 fn start(view: &NodeView, wanted: &Wanted) -> Plan {
     let fence = must_fence(view, wanted, None);
+    if !fence && let Some(step) = lease::guard(view, wanted) {
+        return Plan::act(step);
+    }
     let mut plan = Plan::act(Step::Start {
         standby: false,
         conf: Conf::primary(wanted.sync),
@@ -261,7 +264,11 @@ fn next(
         .as_ref()
         .is_none_or(|hba| hba.peers != view.journal.peers || hba.closed != closed)
     {
-        return Some(Step::WriteHba { closed });
+        let guard = lease::guard(view, wanted).filter(|_| !closed);
+        return guard.or(Some(Step::WriteHba { closed }));
+    }
+    if !closed && let Some(step) = lease::guard(view, wanted) {
+        return Some(step);
     }
     if wanted.checkpoint && memory.checkpointed != Some(wanted.stamp) {
         return Some(Step::Checkpoint {
@@ -296,9 +303,12 @@ fn must_wait_closed(view: &NodeView, wanted: &Wanted, in_force: bool) -> bool {
     view.observation.may_miss_first_wait && !wanted.sync.is_asynchronous() && !in_force
 }
 
-/// Whether the primary may go on serving (`safety.md` §5.1): a lease, or standbys that satisfy the
-/// names, or names that ask for nobody.
+/// Whether the primary may not go on serving (`safety.md` §5.1, §5.3): no lease, and no standbys that
+/// satisfy the names; in lease mode no lease is enough.
 pub(super) fn must_fence(view: &NodeView, wanted: &Wanted, server: Option<&Server>) -> bool {
+    if wanted.lease.is_some() {
+        return lease::is_over(view, server.is_some());
+    }
     if wanted.sync.is_asynchronous() {
         return false;
     }
@@ -306,13 +316,7 @@ pub(super) fn must_fence(view: &NodeView, wanted: &Wanted, server: Option<&Serve
     if server.is_some_and(|server| server.names.is_empty()) {
         return false;
     }
-    let first_word = Time(view.memory.started.0.saturating_add(FIRST_WORD_MS));
-    let leased = view
-        .memory
-        .lease_until
-        .is_some_and(|until| until > view.now)
-        || (server.is_some() && view.now < first_word);
-    if leased {
+    if lease::is_held(view, server.is_some()) {
         return false;
     }
     let nodes = wanted.sync.nodes();

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use pgaf_protocol::{
-    Confirmed, CopyId, Lsn, NodeId, Order, Peer, Position, Stamp, Time, TimelineId,
+    Confirmed, CopyId, Incarnation, Lsn, NodeId, Order, Peer, Position, Stamp, Time, TimelineId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,8 @@ pub struct Memory {
     pub ran: bool,
     /// The lease ends then.
     pub lease_until: Option<Time>,
+    /// The run of the monitor that granted it.
+    pub lease_from: Option<Incarnation>,
     /// The configuration that the running Postgres has loaded.
     pub conf: Option<Conf>,
     /// The HBA rules that are in place.
@@ -147,6 +149,7 @@ impl Memory {
             seen_running: false,
             ran: false,
             lease_until: None,
+            lease_from: None,
             conf: None,
             hba: None,
             slots: None,
@@ -310,7 +313,9 @@ impl Memory {
             | Step::Checkpoint { .. }
             | Step::BaseBackup { .. }
             | Step::Promote { .. }
-            | Step::AskPeers => {}
+            | Step::AskPeers
+            | Step::StartFencer { .. }
+            | Step::EndFencer => {}
         }
         if let Step::Load { conf } = step
             && conf.replication != Replication::Promise
@@ -439,7 +444,9 @@ impl Memory {
             | Step::NameCopy { .. }
             | Step::Stop { .. }
             | Step::EndSender { .. }
-            | Step::EnsureObjects => {}
+            | Step::EnsureObjects
+            | Step::StartFencer { .. }
+            | Step::EndFencer => {}
             // Nobody else can be primary of this term: until the first answer could have come, a
             // promotion counts like a lease. Otherwise the fence would meet every new primary.
             Step::Promote { .. } => {
@@ -500,7 +507,17 @@ impl Memory {
         self.pause = None;
     }
 
-    /// Learns of a lease; `until` is counted from sending the request.
+    /// Learns of a lease from the monitor; `until` is counted from sending the request. One of an
+    /// earlier run of the monitor is over with it: this run may not know how long that was.
+    pub fn granted(&mut self, until: Time, from: Incarnation) {
+        if self.lease_from != Some(from) {
+            self.lease_from = Some(from);
+            self.lease_until = None;
+        }
+        self.leased(until);
+    }
+
+    /// Counts on a lease until then.
     pub fn leased(&mut self, until: Time) {
         self.lease_until = self.lease_until.max(Some(until));
     }

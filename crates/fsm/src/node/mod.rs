@@ -21,6 +21,7 @@ mod fetch;
 mod follow;
 mod journal;
 mod lead;
+mod lease;
 mod memory;
 mod plan;
 mod promise;

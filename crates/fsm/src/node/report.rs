@@ -66,6 +66,7 @@ pub fn report(view: &NodeView, plan: &Plan, extras: &Extras) -> Report {
         leaving: extras.leaving,
         closed: view.memory.hba.as_ref().is_some_and(|hba| hba.closed)
             && observation.postgres.is_running(),
+        leased: journal.lease().filter(|_| observation.fencer),
     }
 }
 

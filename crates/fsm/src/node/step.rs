@@ -3,7 +3,7 @@
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 
-use pgaf_protocol::{CopyId, NodeId, Peer, Position, Stamp, SyncConfig, TimelineId};
+use pgaf_protocol::{CopyId, NodeId, Peer, Position, Stamp, SyncConfig, Time, TimelineId};
 use serde::{Deserialize, Serialize};
 
 use super::Entry;
@@ -170,6 +170,14 @@ pub enum Step {
     },
     /// Look at the journaled peers' Postgres. Done with [`Outcome::Peers`].
     AskPeers,
+    /// Start the process that ends Postgres when the lease does, and that is told of each new lease.
+    /// Done when it guards this data directory.
+    StartFencer {
+        /// The end of the present lease.
+        until: Time,
+    },
+    /// End that process. Done when it is gone.
+    EndFencer,
 }
 
 /// What came of a step.
@@ -323,6 +331,8 @@ impl Step {
             Self::BaseBackup { .. } => "base-backup",
             Self::SwapIn { .. } => "swap-in",
             Self::AskPeers => "ask-peers",
+            Self::StartFencer { .. } => "start-fencer",
+            Self::EndFencer => "end-fencer",
         }
     }
 
@@ -352,7 +362,9 @@ impl Step {
             | Self::LoadEmpty { .. }
             | Self::WriteHba { .. }
             | Self::Rewind { .. }
-            | Self::SwapIn { .. } => false,
+            | Self::SwapIn { .. }
+            | Self::StartFencer { .. }
+            | Self::EndFencer => false,
         }
     }
 }

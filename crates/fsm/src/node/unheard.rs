@@ -93,7 +93,7 @@ fn adopted(view: &NodeView, wanted: &Wanted) -> Plan {
         Plan::act(Step::Stop {
             mode: StopMode::Immediate,
         })
-    } else if !fence && (closed || hba.is_none()) {
+    } else if !fence && wanted.lease.is_none() && (closed || hba.is_none()) {
         // An earlier keeper may have left it closed.
         Plan::act(Step::WriteHba { closed: false })
     } else {

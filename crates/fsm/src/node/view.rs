@@ -49,6 +49,8 @@ pub struct Observation {
     pub may_miss_first_wait: bool,
     /// What is being done at the moment and takes long.
     pub progress: Option<Progress>,
+    /// A fencer guards this data directory.
+    pub fencer: bool,
 }
 
 /// PGDATA.

@@ -35,6 +35,11 @@ impl<I: Instance> Keeper<'_, I> {
             }
             self.observation = self.instance.observe().await;
         }
+        if self.observation.fencer && self.observation.is_down() {
+            // Nothing is left to guard.
+            let _logged = self.instance.apply(Step::EndFencer).await;
+            self.observation = self.instance.observe().await;
+        }
         self.plan = Plan::default();
         self.memory.saw(&self.observation, clock::now());
         self.publish();

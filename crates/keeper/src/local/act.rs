@@ -85,6 +85,8 @@ impl Local {
             Step::BaseBackup { upstream, copy } => self.base_backup(&upstream, copy).await,
             Step::SwapIn { .. } => self.swap_in().await,
             Step::AskPeers => self.ask_peers().await,
+            Step::StartFencer { until } => self.fencer.start(until).await,
+            Step::EndFencer => self.fencer.end().await,
         }
     }
 

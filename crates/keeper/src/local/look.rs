@@ -38,6 +38,7 @@ impl Local {
             start_hopeless: self.start_hopeless.get(),
             may_miss_first_wait: self.installation.version.may_miss_first_wait(),
             progress: self.progress.lock().ok().and_then(|p| p.clone()),
+            fencer: self.fencer.guards(),
             ..Observation::default()
         };
         match outside {

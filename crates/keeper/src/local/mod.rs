@@ -16,6 +16,7 @@ pub(crate) use peers::answers;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pgaf_fsm::node::{Directory, Journal, Observation, Outcome, Step};
@@ -27,6 +28,7 @@ use pgaf_postgres::swap::Staging;
 use pgaf_protocol::{History, NodeId, Progress, Time};
 use tokio::sync::{Notify, watch};
 
+use crate::fencer::Fencer;
 use crate::{Instance, KeeperConfig};
 
 /// The process.
@@ -74,6 +76,7 @@ pub(crate) struct Local {
     deleting: RefCell<Option<tokio::task::JoinHandle<()>>>,
     progress: Arc<Mutex<Option<Progress>>>,
     wake: Arc<Notify>,
+    fencer: Rc<Fencer>,
 }
 
 impl Local {
@@ -86,6 +89,7 @@ impl Local {
         installation: Installation,
         journal: watch::Receiver<Arc<Journal>>,
         wake: Arc<Notify>,
+        fencer: Rc<Fencer>,
     ) -> Result<Self, String> {
         let pgdata = config.pgdata.clone();
         let resumed = pgaf_postgres::swap::resume(&pgdata).map_err(|e| crate::words(&e))?;
@@ -118,6 +122,7 @@ impl Local {
             deleting: RefCell::default(),
             progress: Arc::default(),
             wake,
+            fencer,
         };
         if let Some(postmaster) = Postmaster::adopt(&pgdata)
             .await

@@ -21,6 +21,7 @@ use pgaf_protocol::{
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::failpoint::chaos;
+use crate::fencer::Fencer;
 use crate::journal::JournalFile;
 use crate::keeper::{Ends, Keeper};
 use crate::local::Local;
@@ -77,6 +78,8 @@ pub(super) struct Node {
     answer: Rc<RefCell<Option<Answer>>>,
     /// Of each answer.
     pub(super) lease_ms: u32,
+    /// Of the monitor that the test is.
+    pub(super) incarnation: u64,
     _dir: Rc<tempfile::TempDir>,
 }
 
@@ -123,6 +126,7 @@ impl Node {
             backup_directory: None,
             max_failed_starts: 3,
             stop_limit: Duration::from_secs(5),
+            fencer: super::fencer::command(&at("state/pg_autoctl.state"), &at("data")),
         };
         let mut journal = Journal::new(format!("token-{id}"), FormationId::default());
         journal.apply(Entry::Registered(Registered {
@@ -144,6 +148,7 @@ impl Node {
             running: None,
             answer: Rc::default(),
             lease_ms: 3_600_000,
+            incarnation: 1,
             _dir: dir,
         }
     }
@@ -228,6 +233,7 @@ impl Node {
             running: None,
             answer: Rc::clone(&self.answer),
             lease_ms: self.lease_ms,
+            incarnation: self.incarnation,
             _dir: Rc::clone(&self._dir),
         }
     }
@@ -252,7 +258,9 @@ impl Node {
         let wake = Arc::new(Notify::new());
         let (published, journals) = watch::channel(Arc::new(journal.clone()));
         let config = Arc::new(self.config.clone());
-        let local = Local::open(config, installation, journals, Arc::clone(&wake))
+        let fencer = Rc::new(Fencer::of(&config.journal, config.fencer.clone()));
+        let watched = Rc::clone(&fencer);
+        let local = Local::open(config, installation, journals, Arc::clone(&wake), watched)
             .await
             .unwrap();
         let (outgoing, reports) = watch::channel(nothing_said());
@@ -266,6 +274,7 @@ impl Node {
             wake,
             looks,
             wishes,
+            fencer,
         };
         let address = self.peer();
         let keeper = |mut left: oneshot::Receiver<StopMode>| {
@@ -323,7 +332,7 @@ impl Node {
         let answer = Answer {
             protocol: PROTOCOL_VERSION,
             lineage: Lineage(1),
-            incarnation: Incarnation(1),
+            incarnation: Incarnation(self.incarnation),
             goal,
             lease,
             peers: self.peers.clone(),

@@ -79,8 +79,7 @@ fn a_planned_move_needs_no_rewind() {
     run("pair::a_planned_move_needs_no_rewind", || async {
         let (mut a, mut b) = pair().await;
         let old_copy = a.report().copy;
-        a.tell(2, 5, NodeState::Demoted, Order::promise(true))
-            .await;
+        a.tell(2, 5, NodeState::Demoted, Order::promise(true)).await;
         let promised = a
             .until("promises", |r| {
                 r.promise

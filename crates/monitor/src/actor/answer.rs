@@ -1,6 +1,6 @@
 //! What a keeper is told: its goal, and what it needs to work on it.
 
-use pgaf_fsm::group::{Group, Node, Phase, peer};
+use pgaf_fsm::group::{Group, Node, granted, peer};
 use pgaf_protocol::{
     Answer, Goal, KeeperSettings, Lease, NodeState, Order, PROTOCOL_VERSION, Peer, Stamp,
 };
@@ -66,19 +66,9 @@ impl Answering<'_> {
         }
     }
 
-    /// Only the primary of the present term has a lease, and only while nobody else is about to
-    /// become one.
+    /// The lease that is due, never longer than what is stored as the longest (`safety.md` §5.4).
     fn lease(&self, group: &Group, node: &Node) -> Option<Lease> {
-        let leader = group.primary?;
-        let stays = match group.phase {
-            Phase::Steady | Phase::Preparing(_) => true,
-            Phase::Collecting(_) | Phase::Promoting { .. } => false,
-        };
-        let leads = leader.node == node.id
-            && leader.term == group.term
-            && matches!(node.goal.order, Order::Lead(_));
-        (stays && leads && group.doubted.is_none()).then_some(Lease {
-            duration_ms: u32::try_from(self.settings.lease_ms).unwrap_or(u32::MAX),
-        })
+        let longest = self.memory.longest_lease_ms;
+        granted(group, node.id, self.settings.lease_ms.min(longest))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pgaf_fsm::group::{
     FormationView, Group, Live, LiveGroup, Probe, ProbeOutcome, Session, decide, fold, judge,
-    restored,
+    longest_ms, restored,
 };
 use pgaf_protocol::{
     Explanation, KeeperSettings, Lineage, NodeId, Report, Settings, Time, Waiting,
@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) live: BTreeMap<Key, LiveGroup>,
     /// Since when this monitor listens: groups that appear later start from here.
     pub(crate) listening_since: Time,
+    /// Leases that were granted before this start are over then.
+    leased_until: Time,
     pub(crate) settings: Settings,
     pub(crate) file_settings: Vec<(String, String)>,
     pub(crate) sessions: Sessions,
@@ -45,10 +47,12 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(memory: Memory, file_settings: Vec<(String, String)>, now: Time) -> Self {
+        let longest = longest_ms(memory.longest_lease_ms);
         let mut state = Self {
             memory,
             live: BTreeMap::new(),
             listening_since: now,
+            leased_until: Time(now.0.saturating_add(longest)),
             settings: Settings::default(),
             file_settings,
             sessions: Sessions::default(),
@@ -100,6 +104,15 @@ impl State {
         problems
     }
 
+    /// The longest lease is stored before one of that length is granted, and that once
+    /// (`safety.md` §5.4).
+    pub(crate) fn raise_longest_lease(&mut self, turn: &mut Turn) {
+        if self.memory.longest_lease_ms < self.settings.lease_ms {
+            turn.keep_all(&self.memory);
+            self.memory.longest_lease_ms = self.settings.lease_ms;
+        }
+    }
+
     /// The monitor itself was away: it listens again before it judges silence (`safety.md` §3).
     pub(crate) fn was_away(&mut self, now: Time) {
         self.listening_since = now;
@@ -111,9 +124,11 @@ impl State {
     /// What is known of a group while this monitor runs.
     pub(crate) fn live_mut(&mut self, key: &Key) -> &mut LiveGroup {
         let since = self.listening_since;
+        let leased_until = self.leased_until;
         self.live.entry(key.clone()).or_insert_with(|| LiveGroup {
             phase_since: since,
             listening_since: since,
+            leased_until,
             ..LiveGroup::default()
         })
     }

@@ -63,7 +63,7 @@ impl World {
             port: 5432,
             dbname: "postgres".to_owned(),
             candidate_priority: 50,
-            replication_quorum: true,
+            replication_quorum: !self.asynchronous,
             cluster: "default".to_owned(),
             system_identifier: disk.map(|d| d.system),
             copy: disk.and_then(|d| d.copy),
@@ -214,7 +214,9 @@ impl World {
             self.learn_surroundings(host, answer);
         }
         if let (Some(until), Some(keeper)) = (lease, self.hosts[host].keeper.as_mut()) {
-            keeper.memory.leased(until);
+            keeper.memory.granted(until, answer.incarnation);
+            let until = keeper.memory.lease_until;
+            self.renew_fencer(host, until);
         }
         if let Some((number, peer)) = &answer.look {
             self.look_at(host, *number, peer);

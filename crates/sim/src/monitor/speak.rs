@@ -97,6 +97,12 @@ impl World {
         let before = group_of(&self.monitor.durable).cloned();
         self.monitor.durable = self.monitor.cluster.clone();
         self.monitor.busy = false;
+        let candidate = group_of(&self.monitor.durable)
+            .and_then(|g| g.nodes.get(&g.primary?.node))
+            .and_then(|n| self.host_of(&n.host));
+        if let (Some(mode), Some(candidate)) = (self.monitor.lapsing.take(), candidate) {
+            self.lease_lapsed(mode.copy, mode.since.term, candidate);
+        }
         if crash == Some(true) {
             self.note(|| "monitor dies after a commit".to_owned());
             return self.end_monitor(true);
@@ -147,7 +153,14 @@ impl World {
                     node,
                     answers,
                 } => match self.monitor.goal_for(node, answers) {
-                    Some(answer) if answers => self.say(session, Down::Answer(Box::new(answer))),
+                    Some(answer) if answers => {
+                        if let Some(lease) = answer.lease {
+                            let now = Time(self.now);
+                            let live = &mut self.monitor.live;
+                            live.note_lease(lease.duration_ms.into(), now);
+                        }
+                        self.say(session, Down::Answer(Box::new(answer)));
+                    }
                     Some(answer) => self.say(session, Down::Push(Box::new(answer))),
                     None => self.say(session, Down::Refused("the node has been removed".into())),
                 },

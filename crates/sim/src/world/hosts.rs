@@ -9,6 +9,7 @@ impl World {
         self.thaw(host);
         self.end_server(host, power);
         self.end_keeper(host, !power);
+        self.hosts[host].fencer = None;
         if power && self.is_sabotaged(Sabotage::PromiseNotFsynced) {
             let it = &mut self.hosts[host];
             it.journal = it
@@ -41,6 +42,9 @@ impl World {
             return;
         }
         self.note(|| format!("thaw n{}", host + 1));
+        if self.hosts[host].frozen {
+            self.hosts[host].thawed = self.now;
+        }
         self.hosts[host].frozen = false;
         self.hosts[host].keeper_frozen = false;
         let waiting = core::mem::take(&mut self.hosts[host].deferred);

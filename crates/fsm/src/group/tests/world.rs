@@ -27,6 +27,10 @@ pub(crate) struct Fake {
     pub(crate) upstream: Option<NodeId>,
     /// Never confirms, whatever it is told.
     pub(crate) stubborn: bool,
+    /// Its fencer cannot be started.
+    pub(crate) unguarded: bool,
+    /// Its Postgres does not start again.
+    pub(crate) broken: bool,
 }
 
 /// The monitor, its clock, and the nodes.
@@ -116,6 +120,8 @@ impl World {
                 checkpointed: None,
                 upstream: None,
                 stubborn: false,
+                unguarded: false,
+                broken: false,
             },
         );
         done.node
@@ -161,6 +167,10 @@ impl World {
                 self.events.extend(events);
                 self.live = live;
                 self.decide();
+                // The answer, with a lease if one is due.
+                if let Some(lease) = granted(self.group(), *id, self.settings.lease_ms) {
+                    self.live.note_lease(lease.duration_ms.into(), self.now);
+                }
             }
         }
         self.probes();
@@ -262,7 +272,7 @@ impl World {
                 lsn: Lsn(1000),
             };
         }
-        if fake.copy.is_some() {
+        if fake.copy.is_some() && !fake.broken {
             fake.role = CopyRole::Primary { term };
             fake.postgres = Postgres::Running {
                 since: SINCE,
@@ -415,6 +425,11 @@ impl World {
             checkpointed: fake.checkpointed,
             standbys,
             upstream,
+            leased: match &goal.order {
+                Order::Lead(lead) if !fake.unguarded => lead.lease,
+                _ => None,
+            },
+            failed_starts: if fake.broken { 3 } else { 0 },
             ..Report::default()
         }
     }

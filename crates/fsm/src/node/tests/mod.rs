@@ -3,5 +3,6 @@
 mod accept;
 mod cases;
 mod fetch;
+mod lease;
 mod table;
 mod world;

@@ -99,6 +99,15 @@ pub(super) fn orders() -> Vec<(NodeState, Order)> {
             lead(SyncConfig::asynchronous(), false),
         ),
         (NodeState::Primary, lead(SyncConfig::any(1, [OTHER]), false)),
+        (
+            NodeState::Primary,
+            Order::Lead(Lead {
+                sync: SyncConfig::asynchronous(),
+                sync_stamp: stamp(2, 2),
+                lease: Some(stamp(2, 3)),
+                ..Lead::default()
+            }),
+        ),
         (NodeState::Catchingup, follow(None, true)),
         (NodeState::Catchingup, follow(Some(second(100)), true)),
         (NodeState::Catchingup, follow(Some(second(50)), true)),
@@ -405,6 +414,8 @@ impl World {
             }
             Step::SwapIn { copy } => self.copied(*copy, CopyRole::Standby),
             Step::AskPeers => return Outcome::Peers { newer: false },
+            Step::StartFencer { .. } => self.observation.fencer = true,
+            Step::EndFencer => self.observation.fencer = false,
             Step::EnsureSlots { .. }
             | Step::EnsureObjects
             | Step::WriteHba { .. }
@@ -428,6 +439,22 @@ impl World {
             let contents = self.observation.directory.contents();
             let was_primary = contents.is_some_and(|c| c.was_primary);
             assert!(was_primary, "opens a standby's copy");
+        }
+        let opens = matches!(
+            step,
+            Step::Start {
+                standby: false,
+                closed: false,
+                ..
+            } | Step::WriteHba { closed: false }
+        );
+        if opens && self.journal.lease().is_some() {
+            assert!(
+                self.observation.fencer,
+                "open in lease mode without a fencer"
+            );
+            let until = self.memory.lease_until;
+            assert!(until > Some(self.now), "open in lease mode without a lease");
         }
         if matches!(step, Step::Promote { .. }) {
             assert!(heard, "promotes without having heard the goal in this run");
