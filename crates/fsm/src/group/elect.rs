@@ -425,7 +425,7 @@ pub(super) fn elapsed_ms(facts: &Facts<'_>) -> u64 {
 /// The named way out of a wait for a promise that may never come.
 pub(super) fn data_loss_command(group: &Group) -> String {
     format!(
-        "pg_autoctl perform failover --formation {} --group {} --allow-data-loss (only when the old primary is off for good: commits that it alone acknowledged are lost)",
+        "pg_autoctl perform failover --formation {} --group {} --allow-data-loss (only when the old primary is off for good: commits that none of the nodes that answer has are lost)",
         group.formation, group.id
     )
 }

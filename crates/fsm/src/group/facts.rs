@@ -341,7 +341,9 @@ impl<'a> Facts<'a> {
                 let eligible = n.reported == NodeState::Secondary
                     && n.goal.state == NodeState::Secondary
                     && self.is_caught_up(n);
-                self.is_admitted(n) && (eligible || (counted && !self.is_lost(n.id)))
+                // One that could not be promoted holds what it has, and nobody could take over.
+                let well = !self.is_lost(n.id) && self.gate(n).is_none();
+                self.is_admitted(n) && (eligible || (counted && well))
             })
             .map(|(_, member)| member)
             .collect()

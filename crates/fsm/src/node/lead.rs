@@ -4,7 +4,7 @@ use alloc::collections::BTreeSet;
 use core::time::Duration;
 
 use pgaf_protocol::{
-    CopyRole, Goal, Lead, NodeId, NodeState, Order, Postgres, Stamp, SyncConfig, Term,
+    CopyRole, Goal, Lead, NodeId, NodeState, Order, Postgres, Stamp, StandbySeen, SyncConfig, Term,
 };
 
 use super::step::{Conf, Step, StopMode};
@@ -249,11 +249,16 @@ fn next(
             expected: wanted.expected.clone(),
         });
     }
-    if let Some(sender) = server
-        .senders
-        .iter()
-        .find(|sender| !wanted.admitted.contains(&sender.node))
-    {
+    let settled = alone || (in_force && memory.has_loaded(conf));
+    // Names come first; when they must wait for a standby, that may need the checkpoint to return.
+    let stuck = memory
+        .pause
+        .as_ref()
+        .is_some_and(|pause| pause.step == "confirm-names");
+    if let Some(sender) = server.senders.iter().find(|sender| {
+        !wanted.admitted.contains(&sender.node)
+            || (!settled && holds_up(sender, wanted.sync, stuck))
+    }) {
         return Some(Step::EndSender { node: sender.node });
     }
     if !view.journal.prepared {
@@ -275,12 +280,6 @@ fn next(
             stamp: wanted.stamp,
         });
     }
-    let settled = alone || (in_force && memory.has_loaded(conf));
-    // Names come first; when they must wait for a standby, that may need the checkpoint to return.
-    let stuck = memory
-        .pause
-        .as_ref()
-        .is_some_and(|pause| pause.step == "confirm-names");
     if view.journal.checkpoint_due && (settled || stuck) {
         return Some(Step::Checkpoint {
             stamp: wanted.stamp,
@@ -295,6 +294,14 @@ fn next(
     } else {
         Step::TurnWaitingOn { conf, stamp }
     })
+}
+
+/// Whether a walsender keeps names from being seen in force: its standby does not answer, and it
+/// would live for `wal_sender_timeout` (`safety.md` §2.2). One that is taken out goes at once; one
+/// that is named may answer at any moment, and is waited for first.
+fn holds_up(sender: &StandbySeen, sync: &SyncConfig, stuck: bool) -> bool {
+    let silent = sender.streaming && !sender.fresh;
+    silent && (stuck || !sync.nodes().contains(&sender.node))
 }
 
 /// Whether clients are kept out of a Postgres that was started under names, until those are seen in

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use pgaf_protocol::{FormationId, GroupId, NodeId, NodeState, Possible, Settings, Time};
+use pgaf_protocol::{FormationId, GroupId, NodeId, NodeState, Position, Possible, Settings, Time};
 
 use super::{formation_of, group_mut};
 use crate::group::candidates;
@@ -210,6 +210,28 @@ pub(super) fn nobody(facts: &Facts<'_>, target: Option<NodeId>) -> Refusal {
     )
 }
 
+/// How far the old primary was known to be, and how far those are that answer: the possible loss.
+fn positions(facts: &Facts<'_>, group: &Group, leader: Leader) -> String {
+    let of = |id: NodeId| {
+        let last = facts.live.of(id).and_then(|l| l.report.as_ref()?.position);
+        last.or_else(|| group.nodes.get(&id)?.position)
+    };
+    let furthest = facts
+        .staying()
+        .filter(|n| n.id != leader.node && facts.is_present(n.id))
+        .filter_map(|n| of(n.id))
+        .max();
+    let text = |position: Option<Position>| {
+        position.map_or_else(|| "an unknown position".to_string(), |p| p.to_string())
+    };
+    format!(
+        "the old primary, node {}, was last heard of at {}, the furthest of those that answer is at {}",
+        leader.node,
+        text(of(leader.node)),
+        text(furthest)
+    )
+}
+
 /// Strikes off the list, by name, what cannot be revoked without the old primary's promise.
 fn strike(facts: &Facts<'_>, group: &mut Group, leader: Leader) -> Result<Vec<Event>, Refusal> {
     let reachable = candidates::reachable_without(facts, leader.node);
@@ -224,15 +246,17 @@ fn strike(facts: &Facts<'_>, group: &mut Group, leader: Leader) -> Result<Vec<Ev
     }
     let mut events = Vec::new();
     while let Some(lacking) = obstacle(&group.possible, &reachable) {
+        let struck: Vec<String> = group
+            .possible
+            .iter()
+            .filter(|p| p.stamp.term == lacking.term)
+            .map(|p| p.config.to_string())
+            .collect();
         let text = format!(
-            "an operator allowed data loss: what node {} acknowledged in term {} without the nodes that are here now is given up ({} entries struck)",
-            leader.node,
+            "an operator allowed data loss: what was acknowledged in term {} under {} and is on none of the nodes that answer is given up; {}",
             lacking.term,
-            group
-                .possible
-                .iter()
-                .filter(|p| p.stamp.term == lacking.term)
-                .count()
+            struck.join(", then "),
+            positions(facts, group, leader)
         );
         group
             .possible

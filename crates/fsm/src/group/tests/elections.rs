@@ -264,3 +264,101 @@ fn a_node_that_is_removed_and_gone_before_it_says_so_leaves_the_table() {
     assert!(!world.group().nodes.contains_key(&C));
     assert_eq!(world.state(1), "primary/primary");
 }
+
+#[test]
+fn a_standby_that_is_frozen_is_taken_out_early_and_the_primary_is_replaced_without_it() {
+    let mut world = three();
+    assert_eq!(world.sync().matches("standby_").count(), 2);
+    world.freeze(C);
+    world.run(3000);
+    assert_eq!(world.sync(), "ANY 1 (pgautofailover_standby_2)");
+    assert_eq!(world.state(3), "secondary/catchingup");
+    assert_eq!(world.group().possible.len(), 1, "confirmed");
+    world.kill(A);
+    world.run(2000);
+    assert_eq!(primary(&world), Some(B));
+    world.frozen.clear();
+    world.start(A);
+    world.run(4000);
+    assert_eq!(
+        states(&world),
+        [
+            "secondary/secondary",
+            "primary/primary",
+            "secondary/secondary"
+        ]
+    );
+}
+
+#[test]
+fn a_standby_whose_postgres_stays_down_is_taken_out_too() {
+    let mut world = three();
+    world.nodes.get_mut(&C).unwrap().postgres = Postgres::Down { crashed: true };
+    world.slow.insert(C);
+    world.run(1000);
+    assert_eq!(
+        world.sync().matches("standby_").count(),
+        2,
+        "it may be back"
+    );
+    world.run(2500);
+    assert_eq!(world.sync(), "ANY 1 (pgautofailover_standby_2)");
+    world.slow.clear();
+    world.run(3000);
+    assert_eq!(world.sync().matches("standby_").count(), 2);
+}
+
+/// One of two standbys freezes at the moment the primary dies.
+fn frozen_at_once() -> World {
+    let mut world = three();
+    world.freeze(C);
+    world.kill(A);
+    world.run(8000);
+    assert_eq!(primary(&world), Some(A), "nobody is promoted");
+    let waits = world.waiting.first().unwrap();
+    assert_eq!(
+        (waits.id.as_str(), &waits.nodes[..]),
+        ("promise", &[A, C][..])
+    );
+    assert!(waits.why.contains("1 more promise"), "{}", waits.why);
+    assert!(
+        waits
+            .way_out
+            .as_ref()
+            .unwrap()
+            .contains("--allow-data-loss")
+    );
+    world
+}
+
+#[test]
+fn a_standby_and_the_primary_lost_at_once_are_waited_for_until_either_is_back() {
+    let mut thawed = frozen_at_once();
+    thawed.frozen.clear();
+    thawed.run(3000);
+    assert!(primary(&thawed) != Some(A));
+    let mut back = frozen_at_once();
+    back.start(A);
+    back.run(4000);
+    let leads = primary(&back).unwrap();
+    assert!(leads != C && back.state(leads.0) == "primary/primary");
+}
+
+#[test]
+fn the_named_way_out_strikes_entries_by_name_and_records_the_possible_loss() {
+    let mut world = frozen_at_once();
+    let events = world.failover(true).unwrap();
+    let struck: Vec<_> = events
+        .iter()
+        .filter(|e| e.rule == "operator.allow-data-loss")
+        .collect();
+    assert_eq!(struck.len(), 1);
+    let text = &struck[0].description;
+    assert!(
+        text.contains("ANY 1 (pgautofailover_standby_2, pgautofailover_standby_3)"),
+        "{text}"
+    );
+    assert!(text.contains("last heard of at 1:0/"), "{text}");
+    world.run(3000);
+    assert_eq!(primary(&world), Some(B));
+}

@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub(crate) next_copy: u64,
     /// Keepers that report and get nothing done.
     pub(crate) slow: BTreeSet<NodeId>,
+    /// Hosts that are stopped, connections open, since when.
+    pub(crate) frozen: BTreeMap<NodeId, Time>,
 }
 
 const SINCE: i64 = 1;
@@ -77,6 +79,7 @@ impl World {
             events: Vec::new(),
             next_copy: 100,
             slow: BTreeSet::new(),
+            frozen: BTreeMap::new(),
         }
     }
 
@@ -156,7 +159,8 @@ impl World {
     fn step(&mut self) {
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         for id in &ids {
-            if self.nodes[id].alive && self.group().nodes.contains_key(id) {
+            let here = self.nodes[id].alive && !self.frozen.contains_key(id);
+            if here && self.group().nodes.contains_key(id) {
                 let goal = self.group().nodes[id].goal.clone();
                 if !self.slow.contains(id) {
                     self.act(*id, goal);
@@ -202,6 +206,22 @@ impl World {
     /// Dead nodes' kernels answer: sessions close at once and probes are refused.
     fn probes(&mut self) {
         let now = self.now;
+        for id in self.frozen.keys() {
+            self.live.nodes.entry(*id).or_default().probe = Some(Probe {
+                began: now,
+                ended: now,
+                outcome: ProbeOutcome::TimedOut,
+            });
+            let look = Look {
+                number: 0,
+                node: *id,
+                connected: false,
+                heard: false,
+            };
+            for other in self.nodes.keys().filter(|n| *n != id) {
+                self.live.nodes.entry(*other).or_default().look = Some((look, now));
+            }
+        }
         for (id, fake) in &self.nodes {
             let live = self.live.nodes.entry(*id).or_default();
             if !fake.alive {
@@ -280,7 +300,9 @@ impl World {
             };
             fake.position.lsn.0 += 1;
             let names = lead.sync.nodes();
-            let streaming = names.iter().any(|n| self.streams(*n, id, lead));
+            let streaming = names
+                .iter()
+                .any(|n| self.streams(*n, id, lead) && !self.frozen.contains_key(n));
             if (names.is_empty() || streaming) && !fake.stubborn {
                 fake.confirmed = Some(Confirmed {
                     stamp: lead.sync_stamp,
@@ -390,10 +412,21 @@ impl World {
             streaming: true,
             flushed: fake.position.lsn,
             lag_bytes: 0,
-            fresh: true,
+            fresh: !self.is_stale(*n),
             synchronous: true,
         });
         self.words(id, standbys.collect())
+    }
+
+    fn is_stale(&self, id: NodeId) -> bool {
+        let timeout = self.settings.unhealthy_timeout_ms;
+        self.frozen
+            .get(&id)
+            .is_some_and(|since| self.now.0 - since.0 >= timeout)
+    }
+
+    pub(crate) fn freeze(&mut self, id: NodeId) {
+        self.frozen.insert(id, self.now);
     }
 
     fn words(&self, id: NodeId, standbys: Vec<StandbySeen>) -> Report {

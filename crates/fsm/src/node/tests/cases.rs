@@ -393,3 +393,44 @@ fn a_primary_that_was_told_to_follow_is_ended_even_before_its_keeper_hears_again
         })
     );
 }
+
+#[test]
+fn the_walsender_of_a_silent_standby_that_is_taken_out_is_ended_before_names_are_confirmed() {
+    let mut world = primary_under_names();
+    stream(&mut world, false);
+    let third = pgaf_protocol::Member {
+        node: pgaf_protocol::NodeId(3),
+        copy: pgaf_protocol::CopyId(0xc),
+    };
+    let lead = |nodes: &[pgaf_protocol::Member], sequence| {
+        Order::Lead(pgaf_protocol::Lead {
+            sync: SyncConfig::any(1, nodes.iter().copied()),
+            sync_stamp: stamp(2, sequence),
+            admitted: [OTHER, third].into(),
+            ..pgaf_protocol::Lead::default()
+        })
+    };
+    // Still named: it may answer, so it is waited for first.
+    world.obey(
+        stamp(2, 4),
+        NodeState::Primary,
+        lead(&[OTHER, third], 4),
+        true,
+    );
+    let slots = decide(&world.view()).step.unwrap();
+    world.take(&slots);
+    assert!(
+        matches!(decide(&world.view()).step, Some(Step::Confirm { .. })),
+        "{:?}",
+        decide(&world.view()).step
+    );
+    // Taken out: its walsender goes, and only then the names are confirmed.
+    world.obey(stamp(2, 5), NodeState::Primary, lead(&[third], 5), true);
+    assert_eq!(
+        decide(&world.view()).step,
+        Some(Step::EndSender { node: OTHER.node })
+    );
+    world.take(&Step::EndSender { node: OTHER.node });
+    world.settle();
+    assert!(world.words().contains(&"confirm-names".into()));
+}
