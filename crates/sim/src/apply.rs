@@ -1,6 +1,6 @@
 //! Carrying out a keeper's steps on the fake, with the real ones' phases and times.
 
-mod rejoin;
+pub(crate) mod rejoin;
 mod sync;
 
 use std::collections::BTreeSet;
@@ -28,6 +28,10 @@ const STEP_DEADLINE: u64 = 1000;
 
 /// For turning waiting on.
 const TURN_DEADLINE: u64 = 5000;
+/// A receiver that lives for longer is ended by a signal: the daemon's value.
+const RECEIVER_LEAVES: u64 = 30;
+/// Readers that hold replay up for longer are ended: the daemon's value.
+const CONFLICT_LASTS: u64 = 50;
 /// A fast stop that takes longer becomes an immediate one.
 const FAST_LIMIT: u64 = 10_000;
 
@@ -199,6 +203,11 @@ impl World {
             pg.bad_starts -= 1;
             return failed("it ended at once");
         }
+        if let (true, Some(disk)) = (standby, pg.disk.as_mut()) {
+            // What a promotion that did not happen has left.
+            let own = disk.path.timeline();
+            disk.histories.retain(|n, h| h.is_some() || *n <= own);
+        }
         self.start_server(host, standby, conf, closed);
         Next::Over(Outcome::Done)
     }
@@ -296,6 +305,9 @@ impl World {
             return Next::Again(5);
         }
         if server.replayed < disk.path.end() || server.replayed < position.lsn.0 {
+            if self.now.saturating_sub(doing.since) > CONFLICT_LASTS {
+                self.release_replay(host);
+            }
             return self.again_or_not(doing, "replays");
         }
         let own = disk.path.timeline();

@@ -177,11 +177,7 @@ impl World {
                 Heal::StartKeeper(host)
             }
             Process::HoldReplay => {
-                let until = self.now + time;
-                if let Some(server) = self.hosts[host].pg.server.as_mut() {
-                    server.replay_held = until;
-                }
-                return;
+                return self.hold_replay(host, time);
             }
         };
         self.after(time, Event::Heal(heal));

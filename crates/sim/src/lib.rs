@@ -17,6 +17,11 @@
 mod apply;
 mod coverage;
 mod event;
+#[cfg(test)]
+#[macro_use]
+mod fact;
+#[cfg(test)]
+mod facts;
 mod faults;
 mod fencer;
 mod keeper;

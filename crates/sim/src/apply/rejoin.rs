@@ -51,8 +51,7 @@ impl World {
                 return Next::Again(self.rng.between(20, 80));
             }
             1 => {
-                // As pg_rewind: timeline numbers only; equal ones look like one branch.
-                if mine.path.timeline() == source.path.timeline() || follows(&mine, &source) {
+                if no_rewind_required(&mine, &source) {
                     return Next::Over(Outcome::Rewound {
                         end: RewindEnd::NotNeeded,
                     });
@@ -172,9 +171,10 @@ impl World {
     }
 }
 
-/// Whether `pg_rewind` says "no rewind required": the target's end is on the source's way.
-fn follows(mine: &Disk, source: &Disk) -> bool {
-    source
-        .history(source.path.timeline())
-        .is_some_and(|h| h.fits(mine.position()))
+/// Whether `pg_rewind` says "no rewind required": equal numbers look like one branch to it [run], or the
+/// target's end is on the source's way.
+pub(crate) fn no_rewind_required(mine: &Disk, source: &Disk) -> bool {
+    let number = source.path.timeline();
+    let history = source.history(number);
+    mine.path.timeline() == number || history.is_some_and(|h| h.fits(mine.position()))
 }

@@ -58,8 +58,15 @@ impl World {
                 },
             });
         }
-        if self.now.saturating_sub(doing.since) > STEP_DEADLINE {
+        let since = self.now.saturating_sub(doing.since);
+        if since > STEP_DEADLINE {
             return failed("the WAL receiver lives");
+        }
+        if since > RECEIVER_LEAVES {
+            self.end_receiver(host);
+        }
+        if since > RECEIVER_LEAVES + CONFLICT_LASTS {
+            self.release_replay(host);
         }
         Next::Again(5)
     }

@@ -1,7 +1,7 @@
 //! A Postgres that lies as the real one does.
 //!
 //! Owns data directories, servers, and what they do by themselves: [`serve`] starts and ends them,
-//! [`sync`] makes commits wait, [`stream`] replicates. Facts marked `[run]` in `safety.md` are modelled:
+//! [`sync`] makes commits wait, [`stream`] replicates. Facts marked `[run]` in `safety.md` are modelled, each shown by a test in `facts`:
 //! names take effect in the checkpointer and in each walsender on their own time; a receiver reports
 //! its replay position as flushed when it connects; after a restart what was received is not known; the
 //! control file names an old timeline until the next checkpoint. Kinder than the real one: WAL is
@@ -20,6 +20,8 @@ use pgaf_protocol::{
 
 use crate::wal::{BranchId, Path};
 
+/// The size of a WAL segment.
+pub(crate) const SEGMENT: u64 = 16 << 20;
 /// `wal_receiver_timeout`: twice the default `unhealthy_timeout`.
 pub(crate) const RECEIVER_TIMEOUT: u64 = 5000;
 /// `wal_sender_timeout`, as our configuration sets it.
@@ -130,6 +132,21 @@ impl Disk {
             return Some(History::first());
         }
         self.histories.get(&timeline).cloned().flatten()
+    }
+
+    /// The number that a promotion takes, and the history of the timeline that becomes its parent. As in
+    /// Postgres, numbers are probed one by one, and a true history file of the last one found makes
+    /// that timeline the parent if this copy could have followed it.
+    pub(crate) fn next_timeline(&self) -> (u32, History) {
+        let own = self.path.timeline();
+        let mut newest = own;
+        while self.histories.contains_key(&(newest + 1)) {
+            newest += 1;
+        }
+        let fits = |h: &History| newest > own && h.fits(self.position());
+        let parent = self.history(newest).filter(fits);
+        let parent = parent.or_else(|| self.history(own));
+        (newest + 1, parent.unwrap_or_else(History::first))
     }
 
     pub(crate) fn position(&self) -> Position {

@@ -1,7 +1,7 @@
 //! Starting, ending and promoting servers.
 
 use pgaf_fsm::node::{Conf, Replication, Work};
-use pgaf_protocol::{Fork, History, Lsn, TimelineId};
+use pgaf_protocol::{Fork, Lsn, TimelineId};
 
 use super::{ConfFile, Doing, Server, SyncNames};
 use crate::event::{Event, PgEvent};
@@ -41,10 +41,8 @@ impl World {
         disk.conf = file.clone();
         if standby {
             disk.primary = false;
-            // The keeper removes what a promotion that did not happen has left.
-            let own = disk.path.timeline();
-            disk.histories.retain(|n, h| h.is_some() || *n <= own);
         }
+        // [run]: an empty history file above its own timeline holds it for ever.
         let stuck = standby
             && disk
                 .histories
@@ -154,7 +152,8 @@ impl World {
         self.write_wal(host, 100, None);
     }
 
-    /// `pg_promote`: what becomes of it does not depend on the keeper.
+    /// `pg_promote`: what becomes of it does not depend on the keeper. The server waits for a query that
+    /// replay conflicts with.
     pub(crate) fn promote_now(&mut self, host: usize) {
         let pg = &mut self.hosts[host].pg;
         let (Some(disk), Some(server)) = (pg.disk.as_mut(), pg.server.as_mut()) else {
@@ -163,13 +162,15 @@ impl World {
         if !server.recovery || server.doing != Doing::Running {
             return;
         }
-        let own = disk.path.timeline();
-        let newest = disk.histories.keys().copied().max().unwrap_or(1).max(own);
-        let number = newest + 1;
-        let mut history = disk.history(own).unwrap_or_else(History::first);
+        if self.now < server.replay_held && server.replayed < disk.path.end() {
+            // It opens when everything is replayed, and that waits for a conflicting query.
+            let left = server.replay_held - self.now;
+            return self.pg_event(host, left + 1, PgEvent::Promoted);
+        }
+        let (number, mut history) = disk.next_timeline();
         let at = disk.path.end();
         history.parents.push(Fork {
-            timeline: TimelineId(own),
+            timeline: history.timeline,
             at: Lsn(at),
         });
         history.timeline = TimelineId(number);

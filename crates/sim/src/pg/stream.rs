@@ -2,7 +2,7 @@
 
 use pgaf_protocol::NodeId;
 
-use super::{Doing, RECEIVER_TIMEOUT, Receiver, SENDER_TIMEOUT, Sender};
+use super::{Doing, RECEIVER_TIMEOUT, Receiver, SEGMENT, SENDER_TIMEOUT, Sender};
 use crate::event::{Event, PgEvent};
 use crate::net::Place;
 use crate::wal::Path;
@@ -12,6 +12,14 @@ use crate::world::World;
 const RETRY: u64 = 100;
 /// `wal_receiver_status_interval`, as our configuration sets it.
 const STATUS: u64 = 1000;
+
+/// The start of the segment that the byte at `lsn` is in.
+fn segment_of(lsn: u64) -> u64 {
+    lsn - lsn % SEGMENT
+}
+
+/// How long a standby past the fork stays connected each time. Chosen: a few milliseconds.
+const TURNED_BACK: u64 = 20;
 
 impl World {
     /// What a server does by itself ten times a second.
@@ -99,7 +107,9 @@ impl World {
         let Some(server) = self.hosts[host].pg.server.as_mut() else {
             return;
         };
-        let replaying = server.received.is_none() && server.replayed < end;
+        // The startup process asks for a receiver, and does nothing while a query holds it up.
+        let replaying =
+            (server.received.is_none() && server.replayed < end) || now < server.replay_held;
         if let (Some(upstream), false, false) =
             (server.upstream, waits, replaying || server.promoting)
         {
@@ -107,6 +117,8 @@ impl World {
             let conn = self.conns;
             if let Some(server) = self.hosts[host].pg.server.as_mut() {
                 server.connecting = Some((conn, now));
+                // [run]: NULL until now, and no more than where reception would begin.
+                server.received.get_or_insert(segment_of(end));
             }
             let node = self.hosts[host].journal.node;
             let Some(path) = self.hosts[host].pg.disk.as_ref().map(|d| d.path.clone()) else {
@@ -191,14 +203,16 @@ impl World {
         if server.senders.iter().any(|s| s.node == node) {
             return Some("slot is active");
         }
-        let (tl, end) = (theirs.timeline(), theirs.end());
+        // [run]: what is asked for is the segment that holds the end, so a copy that is ahead, or past
+        // the fork, is let in.
+        let (tl, begin) = (theirs.timeline(), segment_of(theirs.end()));
         if tl == disk.path.timeline() {
-            return (end > disk.flushed).then_some("ahead of the flush position");
+            return (begin > disk.flushed).then_some("ahead of the flush position");
         }
         let history = disk.history(disk.path.timeline());
         let fork = history.and_then(|h| h.end_of(pgaf_protocol::TimelineId(tl)).flatten());
         match fork {
-            Some(at) if end <= at.0 => None,
+            Some(at) if begin <= at.0 => None,
             Some(_) => Some("forked off before"),
             None => Some("not in the history"),
         }
@@ -241,6 +255,17 @@ impl World {
             Some(at) if end < at.0 => disk.path.timeline(),
             Some(_) | None => timeline,
         };
+        // [run]: on connecting, a receiver reports its own replay position as flushed.
+        let first = PgEvent::Reply {
+            conn,
+            flushed: server.replayed,
+            timeline: disk.path.timeline(),
+            ping: false,
+        };
+        if fork.is_some_and(|at| end > at.0) {
+            self.tell_pg(host, upstream, first);
+            return self.turned_back(host, upstream, conn);
+        }
         server.receiver = Some(Receiver {
             conn,
             host: upstream,
@@ -248,16 +273,26 @@ impl World {
             pinged: now,
             timeline,
         });
-        // [run]: on connecting, a receiver reports its own replay position as flushed.
-        let replayed = server.replayed;
-        server.received = Some(server.received.unwrap_or(0).max(replayed));
-        let first = PgEvent::Reply {
-            conn,
-            flushed: replayed,
-            timeline: disk.path.timeline(),
-            ping: false,
-        };
         self.tell_pg(host, upstream, first);
+        // The segment comes again from its start.
+        self.pg_event(host, 2, PgEvent::StandbyFlush { upto: end });
+    }
+
+    /// [run]: a standby past the fork is let in, has said how far it is, hears that its timeline ended,
+    /// and is back soon.
+    fn turned_back(&mut self, host: usize, upstream: usize, conn: u64) {
+        let closed = Event::Pg {
+            host: upstream,
+            boot: 0,
+            what: PgEvent::Closed { conn },
+        };
+        let event = Event::Retry {
+            from: Place::Node(host),
+            to: Place::Node(upstream),
+            tries: 0,
+            event: Box::new(closed),
+        };
+        self.after(TURNED_BACK, event);
     }
 
     pub(crate) fn stream_refused(&mut self, host: usize, conn: u64) {
@@ -378,12 +413,46 @@ impl World {
         }
     }
 
-    /// The startup process looks at the file: another `primary_conninfo`, perhaps.
+    /// Queries on a standby conflict with replay for so long.
+    pub(crate) fn hold_replay(&mut self, host: usize, ms: u64) {
+        let until = self.now + ms;
+        if let Some(server) = self.hosts[host].pg.server.as_mut() {
+            server.replay_held = until;
+        }
+    }
+
+    /// The sessions that hold replay up are ended.
+    pub(crate) fn release_replay(&mut self, host: usize) {
+        if let Some(server) = self.hosts[host].pg.server.as_mut()
+            && self.now < server.replay_held
+        {
+            server.replay_held = self.now;
+            self.pg_event(host, 1, PgEvent::Replay);
+            self.pg_event(host, 1, PgEvent::Startup);
+        }
+    }
+
+    /// SIGTERM to the WAL receiver.
+    pub(crate) fn end_receiver(&mut self, host: usize) {
+        if let Some(server) = self.hosts[host].pg.server.as_mut()
+            && let Some(receiver) = server.receiver.take()
+        {
+            self.hang_up(host, receiver.host, receiver.conn);
+        }
+    }
+
+    /// The startup process looks at the file: another `primary_conninfo`, perhaps. While a query holds it up
+    /// it does not, and the receiver goes on [run].
     pub(crate) fn startup_looks(&mut self, host: usize) {
+        let now = self.now;
         let pg = &mut self.hosts[host].pg;
         let (Some(disk), Some(server)) = (pg.disk.as_ref(), pg.server.as_mut()) else {
             return;
         };
+        if now < server.replay_held {
+            let left = server.replay_held - now;
+            return self.pg_event(host, left, PgEvent::Startup);
+        }
         let upstream = disk.conf.upstream;
         if server.upstream == upstream {
             return;
