@@ -6,6 +6,7 @@
 use pgaf_protocol::Time;
 
 use crate::event::Event;
+use crate::sabotage::Sabotage;
 use crate::world::World;
 
 /// A fencer that runs.
@@ -51,6 +52,9 @@ impl World {
         };
         if fencer.until.0 > self.now {
             return self.fencer_sleeps(host);
+        }
+        if self.is_sabotaged(Sabotage::NoFencer) {
+            return;
         }
         self.note(|| format!("n{} fencer: the lease has run out", host + 1));
         self.coverage.event("fencer.ends");

@@ -32,6 +32,10 @@ pub enum Sabotage {
     SlotsForAll,
     /// A copy is replaced while a configuration that counts names it.
     ReplacedWhileNamed,
+    /// A standby is promoted though the lease of an asynchronous primary may run.
+    LeaseNotAwaited,
+    /// Nothing ends Postgres at the end of a lease when its keeper does not.
+    NoFencer,
 }
 
 impl Sabotage {
@@ -49,6 +53,8 @@ impl Sabotage {
         Self::OlderTermsHidden,
         Self::SlotsForAll,
         Self::ReplacedWhileNamed,
+        Self::LeaseNotAwaited,
+        Self::NoFencer,
     ];
 }
 

@@ -59,6 +59,22 @@ fn a_promise_that_is_not_on_the_disk_is_noticed() {
 }
 
 #[test]
+fn fixed_seeds_of_asynchronous_groups_keep_every_invariant() {
+    for seed in [5, 13, 21, 29, 37, 45] {
+        check(2, seed..=seed);
+        check(3, seed..=seed);
+    }
+}
+
+#[test]
+fn a_lease_that_is_not_awaited_and_a_missing_fencer_are_noticed() {
+    for how in [Sabotage::LeaseNotAwaited, Sabotage::NoFencer] {
+        let caught = (0..30).any(|n| run_sabotaged(5 + 8 * n, 2, how).broken.is_some());
+        assert!(caught, "the simulator is too kind: {how:?}");
+    }
+}
+
+#[test]
 fn a_seed_replays_byte_for_byte() {
     let (one, two) = (run_seed(42, 3), run_seed(42, 3));
     assert!(one.trace == two.trace, "the traces differ");

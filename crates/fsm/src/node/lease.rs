@@ -27,11 +27,12 @@ pub(super) fn is_held(view: &NodeView, runs: bool) -> bool {
 /// Whether a primary in lease mode may not serve. The fencer of the keeper before still guards the
 /// end of the lease that was held then: without it, nobody does.
 pub(super) fn is_over(view: &NodeView, runs: bool) -> bool {
-    let held = view
-        .memory
+    if view.observation.fencer {
+        return !is_held(view, runs);
+    }
+    view.memory
         .lease_until
-        .is_some_and(|until| until > view.now);
-    !held && !(view.observation.fencer && is_held(view, runs))
+        .is_none_or(|until| until <= view.now)
 }
 
 /// The fencer that must be there before a primary in lease mode is opened, and that is started

@@ -541,6 +541,41 @@ async fn settings_are_kept_and_those_of_the_file_stand_above_them() {
 }
 
 #[tokio::test]
+async fn the_longest_lease_is_stored_before_it_is_granted_and_never_becomes_shorter() {
+    let mut rig = Rig::pair().await;
+    let file = async |rig: &Rig, value: &str| {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let file = vec![("lease".to_owned(), value.to_owned())];
+        rig.handle.tell(Input::Reload { file, reply }).await;
+        assert!(answer.await.unwrap().is_empty());
+    };
+    let stored = async |rig: &Rig| {
+        let values = rig.store.load_all().await.unwrap();
+        let meta: serde_json::Value = serde_json::from_str(&values["monitor"].value).unwrap();
+        meta["longest_lease_ms"].as_u64().unwrap()
+    };
+    assert_eq!(stored(&rig).await, 5000);
+    // Nothing can be stored: no longer lease is granted.
+    rig.store.fail_with(Some(StoreError::Full {
+        reason: "test".into(),
+    }));
+    file(&rig, "9000").await;
+    let lease = rig.send(rig.nodes.report(NodeId(1))).await.unwrap().lease;
+    assert_eq!(lease.unwrap().duration_ms, 5000);
+    rig.store.fail_with(None);
+    let lease = rig.send(rig.nodes.report(NodeId(1))).await.unwrap().lease;
+    assert_eq!(lease.unwrap().duration_ms, 9000);
+    assert_eq!(stored(&rig).await, 9000);
+    file(&rig, "1000").await;
+    let rig = rig.restart(Continuation::Proven).await;
+    assert_eq!(
+        stored(&rig).await,
+        9000,
+        "a restarted monitor waits that out"
+    );
+}
+
+#[tokio::test]
 async fn a_silent_primary_makes_the_monitor_ask_its_standby_for_a_look() {
     let mut rig = Rig::pair().await;
     rig.round().await;

@@ -154,7 +154,9 @@ impl World {
                     answers,
                 } => match self.monitor.goal_for(node, answers) {
                     Some(answer) if answers => {
-                        if let Some(lease) = answer.lease {
+                        if let Some(lease) = answer.lease
+                            && !self.is_sabotaged(Sabotage::LeaseNotAwaited)
+                        {
                             let now = Time(self.now);
                             let live = &mut self.monitor.live;
                             live.note_lease(lease.duration_ms.into(), now);

@@ -67,6 +67,16 @@ pub(super) fn at(lsn: u64) -> Position {
     }
 }
 
+/// To lead under `''`, in lease mode.
+fn leased() -> Order {
+    Order::Lead(Lead {
+        sync: SyncConfig::asynchronous(),
+        sync_stamp: stamp(2, 2),
+        lease: Some(stamp(2, 3)),
+        ..Lead::default()
+    })
+}
+
 /// Each kind of order, with its variants, and the state it leads to.
 pub(super) fn orders() -> Vec<(NodeState, Order)> {
     let lead = |sync: SyncConfig, may_create| {
@@ -99,15 +109,7 @@ pub(super) fn orders() -> Vec<(NodeState, Order)> {
             lead(SyncConfig::asynchronous(), false),
         ),
         (NodeState::Primary, lead(SyncConfig::any(1, [OTHER]), false)),
-        (
-            NodeState::Primary,
-            Order::Lead(Lead {
-                sync: SyncConfig::asynchronous(),
-                sync_stamp: stamp(2, 2),
-                lease: Some(stamp(2, 3)),
-                ..Lead::default()
-            }),
-        ),
+        (NodeState::Primary, leased()),
         (NodeState::Catchingup, follow(None, true)),
         (NodeState::Catchingup, follow(Some(second(100)), true)),
         (NodeState::Catchingup, follow(Some(second(50)), true)),
