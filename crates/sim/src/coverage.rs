@@ -30,48 +30,85 @@ const STEPS: &[&str] = &[
     "ask-peers",
 ];
 
+/// What kind of thing happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    Rule,
+    Step,
+    Wait,
+    Phase,
+    Event,
+}
+
+impl What {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Rule => "rule",
+            Self::Step => "step",
+            Self::Wait => "wait",
+            Self::Phase => "phase",
+            Self::Event => "event",
+        }
+    }
+}
+
 /// Counts of what happened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Coverage {
-    counts: BTreeMap<String, u64>,
+    counts: BTreeMap<What, BTreeMap<String, u64>>,
 }
 
 impl Coverage {
-    fn count(&mut self, what: String) {
-        *self.counts.entry(what).or_default() += 1;
+    fn count(&mut self, what: What, id: &str) {
+        let counts = self.counts.entry(what).or_default();
+        match counts.get_mut(id) {
+            Some(count) => *count += 1,
+            None => {
+                counts.insert(id.to_owned(), 1);
+            }
+        }
     }
 
     pub(crate) fn rule(&mut self, id: &str) {
-        self.count(format!("rule {id}"));
+        self.count(What::Rule, id);
     }
 
     pub(crate) fn step(&mut self, word: &str) {
-        self.count(format!("step {word}"));
+        self.count(What::Step, word);
     }
 
     pub(crate) fn waiting(&mut self, id: &str) {
-        self.count(format!("wait {id}"));
+        self.count(What::Wait, id);
     }
 
     pub(crate) fn phase(&mut self, word: &str) {
-        self.count(format!("phase {word}"));
+        self.count(What::Phase, word);
     }
 
     pub(crate) fn event(&mut self, word: &str) {
-        self.count(format!("event {word}"));
+        self.count(What::Event, word);
     }
 
     /// Adds what another run saw.
     pub fn add(&mut self, other: &Self) {
-        for (what, count) in &other.counts {
-            *self.counts.entry(what.clone()).or_default() += count;
+        for (what, theirs) in &other.counts {
+            let ours = self.counts.entry(*what).or_default();
+            for (id, count) in theirs {
+                *ours.entry(id.clone()).or_default() += count;
+            }
         }
     }
 
     /// Everything that happened, with how often.
     #[must_use]
-    pub fn counts(&self) -> &BTreeMap<String, u64> {
-        &self.counts
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        let all = self.counts.iter();
+        all.flat_map(|(what, counts)| {
+            counts
+                .iter()
+                .map(|(id, count)| (format!("{} {id}", what.word()), *count))
+        })
+        .collect()
     }
 
     /// Rules, phases and steps that never fired.
@@ -87,8 +124,7 @@ impl Coverage {
         let phases = ["steady", "preparing", "collecting", "promoting"];
         let phases = phases.iter().map(|p| format!("phase {p}"));
         let all: BTreeSet<String> = rules.chain(steps).chain(phases).collect();
-        all.into_iter()
-            .filter(|w| !self.counts.contains_key(w))
-            .collect()
+        let seen = self.counts();
+        all.into_iter().filter(|w| !seen.contains_key(w)).collect()
     }
 }

@@ -42,8 +42,6 @@ pub(crate) enum Event {
     },
     /// A fencer looks at the end of the lease.
     Fencer { host: usize, number: u64 },
-    /// A client may commit.
-    Client { host: usize },
     /// A message that did not get through is sent again.
     Retry {
         from: Place,
@@ -62,6 +60,8 @@ pub(crate) enum Event {
 pub(crate) enum PgEvent {
     Ready,
     Tick,
+    /// A client may commit.
+    Client,
     Gone,
     Flushed {
         upto: u64,

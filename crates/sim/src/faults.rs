@@ -99,7 +99,10 @@ impl World {
         let Some(fault) = self.faults.get(index).cloned() else {
             return;
         };
-        if !matches!(fault, Fault::Restore(_)) {
+        let again = matches!(fault, Fault::Restore(_) | Fault::Trouble(Trouble::Join, _));
+        if !again {
+            self.struck += 1;
+            self.stir(10_000);
             self.note(|| format!("FAULT {fault:?}"));
         }
         match fault {
@@ -240,7 +243,9 @@ impl World {
             Trouble::Destroy => self.destroy(host),
             Trouble::DropAndJoin(back) => {
                 let drop = Operation::Drop { host, force: false };
-                if self.operate(&drop).is_ok() {
+                // Nobody removes a node while another one has lost its copy.
+                let whole = self.hosts.iter().all(|h| h.pg.broken.is_none());
+                if whole && self.operate(&drop).is_ok() {
                     self.fault_after(back, Fault::Trouble(Trouble::Join, Whom::Host(host)));
                 }
             }
@@ -253,9 +258,13 @@ impl World {
         let named = self
             .monitor
             .group()
-            .and_then(|g| g.possible.last())
-            .is_some_and(|p| !p.config.is_asynchronous());
-        if !self.is_settled() || self.hosts[host].frozen || !named {
+            .is_some_and(|g| g.possible.iter().all(|p| !p.config.is_asynchronous()));
+        // A node that is being removed stands for nobody: its copy is no second one.
+        let leaving = self
+            .monitor
+            .group()
+            .is_some_and(|g| g.nodes.values().any(|n| n.leaving));
+        if !self.is_settled() || self.hosts[host].frozen || !named || leaving {
             return;
         }
         self.end_server(host, false);
@@ -266,11 +275,11 @@ impl World {
     /// An operator empties the host of a node that was dropped, and creates it anew.
     fn join_anew(&mut self, host: usize) {
         let name = self.hosts[host].name.clone();
-        let listed = self
-            .monitor
-            .group()
-            .is_some_and(|g| g.nodes.values().any(|n| n.name == name));
-        if listed || !self.hosts[host].up || self.hosts[host].frozen {
+        // An operator looks whether it is really gone: a monitor may forget what it has not stored.
+        let lists =
+            |c: &Cluster| group_of(c).is_some_and(|g| g.nodes.values().any(|n| n.name == name));
+        let listed = lists(&self.monitor.cluster) || lists(&self.monitor.durable);
+        if listed || !self.monitor.up || !self.hosts[host].up || self.hosts[host].frozen {
             return self.fault_after(5000, Fault::Trouble(Trouble::Join, Whom::Host(host)));
         }
         if self.monitor.group().is_some_and(|g| g.nodes.is_empty()) {

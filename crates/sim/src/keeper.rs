@@ -12,7 +12,7 @@ use pgaf_fsm::node::{
     report,
 };
 use pgaf_protocol::{
-    Answer, Incarnation, Look, Lsn, Order, PROTOCOL_VERSION, Peer, Registration, Report, Time,
+    Answer, Incarnation, Look, Lsn, PROTOCOL_VERSION, Peer, Registration, Report, Time,
 };
 
 use crate::event::{Down, Event, KeeperEvent, Up};
@@ -262,16 +262,16 @@ impl World {
     /// Decides on what was seen last.
     fn decides(&mut self, host: usize) -> Option<Plan> {
         let now = Time(self.now);
-        let journal = self.hosts[host].journal.clone();
-        let keeper = self.hosts[host].keeper.as_mut()?;
+        let it = &mut self.hosts[host];
+        let keeper = it.keeper.as_mut()?;
         let view = NodeView {
-            journal: &journal,
+            journal: &it.journal,
             memory: &keeper.memory,
             observation: &keeper.observation,
             now,
         };
         let plan = decide(&view);
-        keeper.plan = plan.clone();
+        keeper.plan.clone_from(&plan);
         if let Some(step) = &plan.step {
             self.coverage.step(step.word());
         }
@@ -327,7 +327,7 @@ impl World {
             return;
         };
         keeper.memory.began(&step);
-        let text = format!("n{} {step:?}", host + 1);
+        let shown = self.tracing.then(|| format!("n{} {step:?}", host + 1));
         keeper.step = Some(Doing {
             step,
             number,
@@ -335,7 +335,9 @@ impl World {
             phase: 0,
             note: 0,
         });
-        self.note(|| text);
+        if let Some(shown) = shown {
+            self.note(|| shown);
+        }
         self.step_goes_on(host, number);
     }
 
@@ -403,17 +405,18 @@ impl World {
     pub(crate) fn step_ends(&mut self, host: usize, outcome: Outcome) {
         let now = Time(self.now);
         let fresh = self.fresh_copy();
-        let journal = self.hosts[host].journal.clone();
-        let Some(keeper) = self.hosts[host].keeper.as_mut() else {
+        let it = &mut self.hosts[host];
+        let Some(keeper) = it.keeper.as_mut() else {
             return;
         };
         let Some(doing) = keeper.step.take() else {
             return;
         };
         let since = keeper.observation.since();
+        let checkpoint_due = it.journal.checkpoint_due;
         keeper
             .memory
-            .finished(&doing.step, &outcome, &journal, since, now);
+            .finished(&doing.step, &outcome, &it.journal, since, now);
         if outcome == Outcome::Done
             && matches!(doing.step, Step::NameCopy { .. } | Step::SwapIn { .. })
         {
@@ -425,7 +428,7 @@ impl World {
             if doing.step == Step::EnsureObjects {
                 self.journal(host, Entry::Prepared);
             }
-            if matches!(doing.step, Step::Checkpoint { .. }) && journal.checkpoint_due {
+            if matches!(doing.step, Step::Checkpoint { .. }) && checkpoint_due {
                 self.journal(host, Entry::Checkpointed);
             }
         }
@@ -440,13 +443,13 @@ impl World {
 
     /// Makes the report; it is sent at once when it says something new.
     fn publish(&mut self, host: usize) {
-        let journal = self.hosts[host].journal.clone();
         let now = Time(self.now);
-        let Some(keeper) = self.hosts[host].keeper.as_mut() else {
+        let it = &mut self.hosts[host];
+        let Some(keeper) = it.keeper.as_mut() else {
             return;
         };
         let view = NodeView {
-            journal: &journal,
+            journal: &it.journal,
             memory: &keeper.memory,
             observation: &keeper.observation,
             now,

@@ -7,6 +7,8 @@ use pgaf_protocol::{CopyId, Term};
 use crate::wal::{Branch, BranchId, Path};
 use crate::world::World;
 
+static NO_PATH: Path = Path::empty();
+
 /// A client's commit.
 #[derive(Debug, Clone)]
 struct Commit {
@@ -136,12 +138,6 @@ impl World {
             return self.check_lapsed(host, made.term);
         }
         self.ledger.acknowledged.push((now, host, commit.began));
-        let path = self.hosts[host]
-            .pg
-            .disk
-            .as_ref()
-            .map(|d| d.path.clone())
-            .unwrap_or_default();
         let older = self.ledger.highest.filter(|(term, copy, _)| {
             made.term < *term || (made.term == *term && made.copy != *copy)
         });
@@ -160,12 +156,15 @@ impl World {
             return;
         }
         self.ledger.highest = Some((made.term, made.copy, host));
-        if let Some((lost, at)) = self.ledger.missing(&path) {
+        let disk = self.hosts[host].pg.disk.as_ref();
+        let path = disk.map_or(&NO_PATH, |d| &d.path);
+        if let Some((lost, at)) = self.ledger.missing(path) {
+            let has = path.text();
             return self.fail(format!(
                 "nothing-lost: n{} acknowledges, and lacks b{} up to {at:x}, which was acknowledged; it has {}",
                 host + 1,
                 lost.0,
-                path.text()
+                has
             ));
         }
         let furthest = self.ledger.frontier.entry(branch).or_default();

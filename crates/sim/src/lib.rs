@@ -30,7 +30,9 @@ mod monitor;
 mod net;
 mod pg;
 mod play;
+mod queue;
 mod rng;
+mod runner;
 mod sabotage;
 pub mod script;
 mod seed;
@@ -39,5 +41,6 @@ mod world;
 
 pub use coverage::Coverage;
 pub use play::{Played, play};
+pub use runner::{Seeds, Total};
 pub use sabotage::Sabotage;
-pub use seed::{SeedRun, run_sabotaged, run_seed};
+pub use seed::{SeedRun, nodes_of, run_sabotaged, run_seed, trace_seed};

@@ -4,13 +4,14 @@
 //! in it when the process dies is lost.
 
 mod operation;
+mod quiet;
 mod speak;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pgaf_fsm::group::operate::{self, Now};
 use pgaf_fsm::group::{
-    Cluster, FormationView, Group, Kind, LeaseMode, LiveGroup, Probe, ProbeOutcome, Session,
+    Cluster, FormationView, Group, Kind, LeaseMode, LiveGroup, Phase, Probe, ProbeOutcome, Session,
     decide, fold, granted, peer, restored,
 };
 use pgaf_fsm::invariants;
@@ -98,6 +99,11 @@ pub(crate) struct Monitor {
     probing: BTreeMap<NodeId, u64>,
     looks: u64,
     timer: u64,
+    /// Nothing has happened since the last decision that it could look at.
+    settled: bool,
+    /// That decision suspected nobody and waited for nothing.
+    stands: bool,
+    heartbeats: u64,
 }
 
 /// The only group.
@@ -141,6 +147,9 @@ impl Monitor {
             probing: BTreeMap::new(),
             looks: 0,
             timer: u64::MAX,
+            settled: false,
+            stands: false,
+            heartbeats: 0,
         }
     }
 
@@ -222,6 +231,7 @@ impl World {
         m.lapsing = None;
         m.probing.clear();
         m.busy = false;
+        m.stands = false;
         m.timer = u64::MAX;
         m.crash_in = None;
         let incarnation = m.cluster.incarnation;
@@ -319,8 +329,12 @@ impl World {
             let Some(input) = self.monitor.inputs.pop_front() else {
                 return;
             };
+            self.monitor.settled = true;
+            let is_message = matches!(input, Input::Message { .. });
             self.monitor_takes(input);
-            self.monitor_settles();
+            if !(is_message && self.monitor.settled) {
+                self.monitor_settles();
+            }
             self.monitor_stores();
         }
     }
@@ -331,13 +345,17 @@ impl World {
             Input::Message { session, up } => match up {
                 Up::Report(report) => self.take_report(session, *report),
                 Up::Register(wish) => {
+                    self.monitor.settled = false;
                     let down = match operate::register(&mut self.monitor.cluster, &wish) {
                         Ok(done) => Down::Registered(Box::new(done)),
                         Err(refusal) => Down::Refused(refusal.message),
                     };
                     self.monitor.saying.push(Saying::Other { session, down });
                 }
-                Up::Close => self.session_closed(session),
+                Up::Close => {
+                    self.monitor.settled = false;
+                    self.session_closed(session);
+                }
             },
             Input::Event(MonitorEvent::Probed {
                 node,
@@ -388,6 +406,7 @@ impl World {
             self.promises.insert(promise.copy, (promise.term, position));
         }
         let m = &mut self.monitor;
+        let quiet = m.is_quiet(&report);
         let mut live = core::mem::take(&mut m.live);
         let events = group_mut(&mut m.cluster)
             .map(|group| fold(group, &mut live, report, now))
@@ -399,6 +418,7 @@ impl World {
         for event in events {
             self.monitor_event_happened(&event);
         }
+        self.monitor.settled &= quiet;
         self.monitor.saying.push(Saying::Goal {
             session,
             node,
@@ -440,16 +460,40 @@ impl World {
             let Some(group) = formation.groups.get(&GROUP) else {
                 return;
             };
-            let before = group.clone();
-            let decision = decide(&view, &before, &mut m.live, &m.settings, now);
-            let again = decision.phase_changed || decision.group != before;
-            if let Some(group) = group_mut(&mut m.cluster) {
-                group.clone_from(&decision.group);
+            let decision = decide(&view, group, &mut m.live, &m.settings, now);
+            let again = decision.phase_changed || decision.group != *group;
+            let lease = group.lease;
+            for node in decision.group.nodes.values() {
+                let old = group.nodes.get(&node.id).map(|n| n.goal.stamp);
+                if old != Some(node.goal.stamp) {
+                    self.coverage.rule(&node.goal.rule);
+                }
             }
-            m.waiting = decision.waiting;
+            for waiting in &decision.waiting {
+                self.coverage.waiting(&waiting.id);
+            }
+            self.coverage.phase(decision.group.phase.word());
             // The controls are to be caught by what happens in the world.
-            let checked = invariants::step(&before, &decision.group);
-            if let (Err(broken), None) = (checked, self.sabotage) {
+            let checked = if again && self.sabotage.is_none() {
+                invariants::step(group, &decision.group)
+            } else {
+                Ok(())
+            };
+            m.waiting = decision.waiting;
+            if again {
+                let before = self.sabotage.map(|_| group.clone());
+                let mut after = decision.group;
+                if let Some(before) = before {
+                    self.tamper_with_group(&before, &mut after);
+                }
+                if after.phase != Phase::Steady {
+                    self.stir(3000);
+                }
+                if let Some(ours) = group_mut(&mut self.monitor.cluster) {
+                    *ours = after;
+                }
+            }
+            if let Err(broken) = checked {
                 return self.fail(broken.to_string());
             }
             for event in &decision.events {
@@ -458,25 +502,13 @@ impl World {
                     self.ledger.give_up(None);
                 }
                 if event.rule == "failover.possible-loss" {
-                    self.monitor.lapsing = before.lease;
+                    self.monitor.lapsing = lease;
                 }
                 self.monitor_event_happened(event);
             }
-            for waiting in self.monitor.waiting.clone() {
-                self.coverage.waiting(&waiting.id);
-            }
-            self.coverage.phase(decision.group.phase.word());
-            if self.sabotage.is_some() {
-                let mut group = decision.group.clone();
-                self.tamper_with_group(&mut group);
-                if let Some(ours) = group_mut(&mut self.monitor.cluster) {
-                    *ours = group;
-                }
-            }
-            for node in decision.group.nodes.values() {
-                self.coverage.rule(&node.goal.rule);
-            }
             if !again {
+                self.monitor.stands =
+                    decision.suspects.is_empty() && self.monitor.waiting.is_empty();
                 if let Some(at) = decision.deadline {
                     self.monitor_timer(at.0.saturating_sub(self.now).max(1));
                 }

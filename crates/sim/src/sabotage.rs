@@ -58,6 +58,27 @@ impl Sabotage {
     ];
 }
 
+impl Sabotage {
+    /// Its word on the command line.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::PromiseNotFsynced => "promise-not-fsynced",
+            Self::PromiseLostAtRestart => "promise-lost-at-restart",
+            Self::ConfirmedByShow => "confirmed-by-show",
+            Self::PositionOnTheWay => "position-on-the-way",
+            Self::DownTakenForPromise => "down-taken-for-promise",
+            Self::RestoredTrusted => "restored-trusted",
+            Self::TimelineTwice => "timeline-twice",
+            Self::OpensUnderNobody => "opens-under-nobody",
+            Self::AsynchronousForgotten => "asynchronous-forgotten",
+            Self::OlderTermsHidden => "older-terms-hidden",
+            Self::SlotsForAll => "unchecked-standby",
+            Self::ReplacedWhileNamed => "replaced-while-named",
+        }
+    }
+}
+
 impl World {
     pub(crate) fn is_sabotaged(&self, how: Sabotage) -> bool {
         self.sabotage == Some(how)
@@ -81,7 +102,7 @@ impl World {
     }
 
     /// A group on its way out of the monitor's brain.
-    pub(crate) fn tamper_with_group(&self, group: &mut Group) {
+    pub(crate) fn tamper_with_group(&self, _before: &Group, group: &mut Group) {
         let newest = group.possible.last().map(|p| p.stamp.term);
         if self.is_sabotaged(Sabotage::OlderTermsHidden) {
             group.possible.retain(|p| Some(p.stamp.term) == newest);

@@ -6,6 +6,7 @@ use crate::coverage::Coverage;
 use crate::faults::STORM;
 use crate::monitor::Operation;
 use crate::pg::Disk;
+use crate::rng::Rng;
 use crate::sabotage::Sabotage;
 use crate::world::World;
 
@@ -31,27 +32,46 @@ pub struct SeedRun {
     pub acknowledged: usize,
     /// Virtual milliseconds.
     pub virtual_ms: u64,
+    /// Faults and operations of its plan.
+    pub faults: usize,
 }
 
-/// Runs a seed.
+/// Runs a seed without writing down what happens.
 #[must_use]
 pub fn run_seed(seed: u64, nodes: usize) -> SeedRun {
-    run(World::new(seed, nodes), seed, nodes)
+    run(seed, nodes, None, false)
 }
 
-/// Runs a seed with one rule broken on purpose, once the formation is up.
+/// Runs a seed again, with its trace: the same events in the same order.
+#[must_use]
+pub fn trace_seed(seed: u64, nodes: usize, how: Option<Sabotage>) -> SeedRun {
+    run(seed, nodes, how, true)
+}
+
+/// Runs a seed with one rule broken on purpose, from its start.
 #[must_use]
 pub fn run_sabotaged(seed: u64, nodes: usize, how: Sabotage) -> SeedRun {
-    let mut world = World::new(seed, nodes);
-    world.sabotage = Some(how);
-    run(world, seed, nodes)
+    run(seed, nodes, Some(how), false)
 }
 
-fn run(mut world: World, seed: u64, nodes: usize) -> SeedRun {
+/// How many nodes a seed has, when nobody says: mostly a pair or three.
+#[must_use]
+pub fn nodes_of(seed: u64) -> usize {
+    const NODES: [usize; 24] = [
+        2, 3, 4, 2, 3, 2, 3, 4, 5, 2, 3, 2, 3, 4, 1, 2, 3, 6, 2, 3, 4, 3, 7, 4,
+    ];
+    NODES[Rng::new(seed ^ 0x006e_6f64_6573).below(NODES.len())]
+}
+
+fn run(seed: u64, nodes: usize, how: Option<Sabotage>, tracing: bool) -> SeedRun {
+    let mut world = World::new(seed, nodes);
+    world.sabotage = how;
+    world.tracing = tracing;
     choose_settings(&mut world, seed);
     bring_up(&mut world);
     if world.failed.is_none() {
         world.writing = true;
+        world.busy_until = world.now;
         world.plan_faults();
         let end = world.now + STORM;
         world.run_until(end);
@@ -69,6 +89,7 @@ fn run(mut world: World, seed: u64, nodes: usize) -> SeedRun {
         coverage: world.coverage.clone(),
         acknowledged: world.ledger.acknowledged.len(),
         virtual_ms: world.now,
+        faults: world.struck,
     }
 }
 

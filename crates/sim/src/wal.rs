@@ -35,6 +35,11 @@ pub(crate) struct Stretch {
 pub(crate) struct Path(Vec<Stretch>);
 
 impl Path {
+    /// No byte at all.
+    pub(crate) const fn empty() -> Self {
+        Self(Vec::new())
+    }
+
     /// The end of the last byte.
     pub(crate) fn end(&self) -> u64 {
         self.0.last().map_or(START, |s| s.end)

@@ -21,12 +21,17 @@ use crate::ledger::Ledger;
 use crate::monitor::Monitor;
 use crate::net::{Net, Place};
 use crate::pg::{Doing, Pg};
+use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::sabotage::Sabotage;
 use crate::wal::Branch;
 
 /// The most that a trace holds, in bytes; it ends there.
 const TRACE_LIMIT: usize = 32 << 20;
+
+/// While nothing is going on, clients commit so many times more seldom (chosen: a commit costs as much
+/// to simulate as a heartbeat).
+const QUIET_PACE: u64 = 10;
 
 /// The host of one Postgres node.
 #[derive(Debug, Clone)]
@@ -57,8 +62,7 @@ pub(crate) struct Host {
 #[derive(Debug, Clone)]
 pub(crate) struct World {
     pub(crate) now: u64,
-    sequence: u64,
-    queue: BTreeMap<(u64, u64), Event>,
+    queue: Queue,
     pub(crate) rng: Rng,
     pub(crate) hosts: Vec<Host>,
     pub(crate) monitor: Monitor,
@@ -72,12 +76,18 @@ pub(crate) struct World {
     /// Confirmations under way: the two records that have to be flushed.
     pub(crate) confirming: BTreeMap<(usize, u64), (u64, u64)>,
     pub(crate) faults: Vec<Fault>,
+    /// How many faults have struck.
+    pub(crate) struck: usize,
     pub(crate) writing: bool,
     /// Milliseconds between two commits of one client, on average.
     pub(crate) pace: u64,
     /// The first invariant that was broken.
     pub(crate) failed: Option<String>,
+    /// Whether what happens is written down: only for a seed that is looked at.
+    pub(crate) tracing: bool,
     trace: String,
+    /// Clients commit often until then: something is going on.
+    pub(crate) busy_until: u64,
     pub(crate) boots: u64,
     pub(crate) conns: u64,
     pub(crate) runs: u64,
@@ -111,10 +121,9 @@ impl World {
                 thawed: 0,
             })
             .collect();
-        let mut world = Self {
+        Self {
             now: 1000,
-            sequence: 0,
-            queue: BTreeMap::new(),
+            queue: Queue::default(),
             rng,
             hosts,
             monitor: Monitor::new(lineage),
@@ -126,10 +135,13 @@ impl World {
             promises: BTreeMap::new(),
             confirming: BTreeMap::new(),
             faults: Vec::new(),
+            struck: 0,
             writing: false,
             pace: 40,
             failed: None,
+            tracing: true,
             trace: String::new(),
+            busy_until: u64::MAX,
             boots: 0,
             conns: 0,
             runs: 0,
@@ -138,21 +150,21 @@ impl World {
             tokens: 0,
             sabotage: None,
             asynchronous: false,
-        };
-        for host in 0..nodes {
-            world.after(10, Event::Client { host });
         }
-        world
+    }
+
+    /// Something is going on: for some time clients commit as often as they can.
+    pub(crate) fn stir(&mut self, ms: u64) {
+        self.busy_until = self.busy_until.max(self.now.saturating_add(ms));
     }
 
     pub(crate) fn after(&mut self, ms: u64, event: Event) {
-        self.sequence += 1;
-        self.queue.insert((self.now + ms, self.sequence), event);
+        self.queue.push(self.now + ms, event);
     }
 
     /// A line of the trace.
     pub(crate) fn note(&mut self, text: impl FnOnce() -> String) {
-        if self.trace.len() < TRACE_LIMIT {
+        if self.tracing && self.trace.len() < TRACE_LIMIT {
             let (s, ms) = (self.now / 1000, self.now % 1000);
             // Writing to a String cannot fail.
             let _ = writeln!(self.trace, "{s:>4}.{ms:03} {}", text());
@@ -180,13 +192,9 @@ impl World {
     /// Lets everything happen that is due up to `until`, or until something is broken.
     pub(crate) fn run_until(&mut self, until: u64) {
         while self.failed.is_none() {
-            let Some(first) = self.queue.first_entry() else {
+            let Some((at, event)) = self.queue.pop(until) else {
                 break;
             };
-            if first.key().0 > until {
-                break;
-            }
-            let ((at, _), event) = first.remove_entry();
             self.now = at;
             self.dispatch(event);
         }
@@ -217,7 +225,6 @@ impl World {
             | Event::ToMonitor { .. }
             | Event::ToKeeper { .. }
             | Event::Fencer { .. }
-            | Event::Client { .. }
             | Event::Retry { .. }
             | Event::Fault(_)
             | Event::Heal(_) => {}
@@ -239,7 +246,6 @@ impl World {
                 down,
             } => self.keeper_hears(host, session, number, down),
             Event::Fencer { host, number } => self.fencer_looks(host, number),
-            Event::Client { host } => self.client(host),
             Event::Retry {
                 from,
                 to,
@@ -262,6 +268,7 @@ impl World {
         match what {
             PgEvent::Ready => self.server_ready(host),
             PgEvent::Tick => self.pg_tick(host),
+            PgEvent::Client => self.client(host),
             PgEvent::Gone => {
                 let starting = self.hosts[host]
                     .pg
@@ -338,6 +345,7 @@ impl World {
             PgEvent::Closed { conn } => self.hung_up(host, conn),
             PgEvent::Ready
             | PgEvent::Tick
+            | PgEvent::Client
             | PgEvent::Gone
             | PgEvent::Flushed { .. }
             | PgEvent::Postmaster
@@ -352,15 +360,20 @@ impl World {
         }
     }
 
-    /// One client per node commits as long as the node takes writes.
+    /// One client per server commits as long as that takes writes.
     fn client(&mut self, host: usize) {
-        let pace = self.pace;
+        let quiet = self.now > self.busy_until;
+        let pace = self.pace * if quiet { QUIET_PACE } else { 1 };
         let next = self.rng.between(1, pace * 2);
-        self.after(next, Event::Client { host });
         let it = &mut self.hosts[host];
-        if !self.writing || !it.up || it.frozen || !it.pg.writes() {
+        if !it.pg.writes() {
             return;
         }
+        self.pg_event(host, next, PgEvent::Client);
+        if !self.writing {
+            return;
+        }
+        let it = &mut self.hosts[host];
         let closed = it.pg.closed;
         let Some(server) = it.pg.server.as_mut() else {
             return;

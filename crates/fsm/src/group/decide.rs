@@ -48,6 +48,27 @@ pub fn decide(
     decision
 }
 
+/// Everything but the group, which changes from step to step of one look.
+struct Moment<'a> {
+    formation: &'a FormationView,
+    live: &'a LiveGroup,
+    settings: &'a Settings,
+    now: Time,
+}
+
+impl Moment<'_> {
+    fn facts<'g>(&'g self, group: &'g Group, phase_since: Time) -> Facts<'g> {
+        Facts {
+            formation: self.formation,
+            group,
+            live: self.live,
+            settings: self.settings,
+            now: self.now,
+            phase_since,
+        }
+    }
+}
+
 fn look(
     formation: &FormationView,
     group: &Group,
@@ -56,32 +77,29 @@ fn look(
     now: Time,
 ) -> Decision {
     let mut next = group.clone();
-    let facts = |group, phase_since| Facts {
+    let at = Moment {
         formation,
-        group,
         live,
         settings,
         now,
-        phase_since,
     };
-    let before = group.clone();
-    let step = elect::advance(&facts(&before, live.phase_since), &mut next);
+    let step = elect::advance(&at.facts(group, live.phase_since), &mut next);
     let phase_since = if step.changed { now } else { live.phase_since };
-    let view = |group| facts(group, phase_since);
     let mut waiting = step.waiting;
     let mut events = step.events;
 
-    let after_phase = next.clone();
-    let (sync, more) = config::next(&view(&after_phase));
+    let (sync, more) = config::next(&at.facts(&next, phase_since));
     waiting.extend(more);
     if let Some(sync) = sync {
         config::list(&mut next, sync);
     }
     let after_config = next.clone();
-    events.extend(lease::settle(&view(&after_config), &mut next));
+    let facts = at.facts(&after_config, phase_since);
+    events.extend(lease::settle(&facts, &mut next));
     let after_lease = next.clone();
-    events.extend(goals::assign(&view(&after_lease), &mut next));
-    events.extend(remove_dropped(&view(&after_lease), &mut next));
+    let facts = at.facts(&after_lease, phase_since);
+    events.extend(goals::assign(&facts, &mut next));
+    events.extend(remove_dropped(&facts, &mut next));
     if let Some(doubted) = &next.doubted {
         waiting.push(Waiting {
             id: "restored-monitor".into(),
@@ -91,7 +109,7 @@ fn look(
         });
     }
     debug_assert_eq!(crate::invariants::step(group, &next), Ok(()));
-    let last = view(&next);
+    let last = at.facts(&next, phase_since);
     let suspects = suspects(&last);
     let deadline = deadline(&last, &suspects);
     Decision {

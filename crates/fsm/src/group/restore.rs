@@ -6,7 +6,9 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use pgaf_protocol::{CopyId, CopyRole, Member, NodeId, Possible, Stamp, SyncConfig, Term};
+use pgaf_protocol::{
+    CopyId, CopyRole, Member, NodeId, NodeState, Possible, Stamp, SyncConfig, Term,
+};
 
 use super::elect::{begin, event};
 use super::live::LiveGroup;
@@ -40,6 +42,7 @@ pub(super) fn heard(group: &mut Group, live: &LiveGroup, node: NodeId, events: &
     }
     group.doubted = None;
     group.phase = Phase::Steady;
+    renew_goals(group);
     let newest = group
         .nodes
         .values()
@@ -71,6 +74,23 @@ pub(super) fn heard(group: &mut Group, live: &LiveGroup, node: NodeId, events: &
         "this monitor's memory was void; every member has reported, and node {leader} is primary of term {term}"
     );
     events.push(event(group, leader, "monitor.restored", text));
+}
+
+/// What was told to a node since the store was copied has a higher stamp: the same goal again, with the
+/// old one, would be refused for ever. Every goal is made anew.
+fn renew_goals(group: &mut Group) {
+    let term = group.term;
+    for node in group.nodes.values_mut() {
+        if node.goal.state == NodeState::Dropped {
+            group.sequence = group.sequence.next();
+            node.goal.stamp = Stamp {
+                term,
+                sequence: group.sequence,
+            };
+        } else {
+            node.goal.stamp = Stamp::default();
+        }
+    }
 }
 
 /// Every member is there and none is a primary.

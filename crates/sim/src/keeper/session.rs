@@ -169,15 +169,8 @@ impl World {
         lease: Option<Time>,
     ) {
         let now = Time(self.now);
-        let journal = self.hosts[host].journal.clone();
-        let mut answer = answer.clone();
-        if self.is_sabotaged(Sabotage::ReplacedWhileNamed)
-            && let Order::Follow(follow) = &mut answer.goal.order
-        {
-            follow.may_replace = true;
-        }
-        let answer = &answer;
-        let Some(keeper) = self.hosts[host].keeper.as_mut() else {
+        let it = &mut self.hosts[host];
+        let Some(keeper) = it.keeper.as_mut() else {
             return;
         };
         let Some(link) = keeper.link.as_mut() else {
@@ -187,7 +180,7 @@ impl World {
             return;
         }
         let session = *link.incarnation.get_or_insert(answer.incarnation);
-        let accepted = match accept(&journal, answer, session) {
+        let accepted = match accept(&it.journal, answer, session) {
             Err(refused) => {
                 self.note(|| format!("n{} refuses: {refused}", host + 1));
                 return self.coverage.event("keeper.refused");

@@ -197,6 +197,7 @@ pub(crate) struct Receiver {
     pub(crate) host: usize,
     pub(crate) last_message: u64,
     pub(crate) pinged: u64,
+    pub(crate) status_at: u64,
     pub(crate) timeline: u32,
 }
 
@@ -239,6 +240,8 @@ pub(crate) struct Server {
     pub(crate) replay_held: u64,
     /// A fast stop has written its shutdown record up to here.
     pub(crate) shutdown_end: Option<u64>,
+    /// When it looks after its connections next.
+    pub(crate) next_tick: u64,
 }
 
 /// Postgres on one host: directory, second directory, processes.

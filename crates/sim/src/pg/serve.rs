@@ -78,6 +78,7 @@ impl World {
             client: false,
             replay_held: 0,
             shutdown_end: None,
+            next_tick: 0,
         });
         self.note(|| {
             format!(
@@ -110,7 +111,7 @@ impl World {
             disk.control_timeline = disk.path.timeline();
             self.open(host);
         }
-        self.pg_event(host, 10, PgEvent::Tick);
+        self.tick_in(host, 10);
         self.rouse_keeper(host);
     }
 
@@ -150,6 +151,7 @@ impl World {
             )
         });
         self.write_wal(host, 100, None);
+        self.pg_event(host, 10, PgEvent::Client);
     }
 
     /// `pg_promote`: what becomes of it does not depend on the keeper. The server waits for a query that
@@ -252,6 +254,7 @@ impl World {
         if let Some(receiver) = server.receiver.take() {
             self.hang_up(host, receiver.host, receiver.conn);
         }
+        self.tick_in(host, 20);
         if writes {
             self.write_wal(host, 120, None);
             let pg = &mut self.hosts[host].pg;

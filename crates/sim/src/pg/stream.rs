@@ -10,6 +10,10 @@ use crate::world::World;
 
 /// How often a standby tries again: `wal_retrieve_retry_interval`, as our configuration sets it.
 const RETRY: u64 = 100;
+/// How often a server that streams looks after its connections.
+const IDLE: u64 = 500;
+/// Between two restart points or checkpoints, on average.
+const RESTART_POINT: u64 = 10_000;
 /// `wal_receiver_status_interval`, as our configuration sets it.
 const STATUS: u64 = 1000;
 
@@ -22,16 +26,34 @@ fn segment_of(lsn: u64) -> u64 {
 const TURNED_BACK: u64 = 20;
 
 impl World {
-    /// What a server does by itself ten times a second.
+    /// The next tick comes then, and no other one before it.
+    pub(crate) fn tick_in(&mut self, host: usize, ms: u64) {
+        let at = self.now + ms;
+        if let Some(server) = self.hosts[host].pg.server.as_mut() {
+            server.next_tick = at;
+            self.pg_event(host, ms, PgEvent::Tick);
+        }
+    }
+
+    /// What a server does by itself: often while it looks for its upstream or stops, seldom otherwise.
     pub(crate) fn pg_tick(&mut self, host: usize) {
         let now = self.now;
-        self.pg_event(host, RETRY, PgEvent::Tick);
         let Some(server) = self.hosts[host].pg.server.as_mut() else {
             return;
         };
-        if server.doing == Doing::Starting {
+        if server.doing == Doing::Starting || now < server.next_tick {
             return;
         }
+        let seeks = server.upstream.is_some() && server.receiver.is_none();
+        let ms = if seeks || server.doing == Doing::Stopping {
+            RETRY
+        } else {
+            IDLE
+        };
+        self.tick_in(host, ms);
+        let Some(server) = self.hosts[host].pg.server.as_mut() else {
+            return;
+        };
         if server.doing == Doing::Stopping {
             if self.end_fast_stop(host) {
                 self.rouse_keeper(host);
@@ -55,7 +77,7 @@ impl World {
             self.receiver_tick(host);
         }
         self.ship(host);
-        let restart_point = self.rng.one_in(100);
+        let restart_point = self.rng.one_in(RESTART_POINT / ms);
         let pg = &mut self.hosts[host].pg;
         if let (true, Some(disk), Some(server)) =
             (restart_point, pg.disk.as_mut(), pg.server.as_ref())
@@ -90,7 +112,8 @@ impl World {
                 if ping {
                     receiver.pinged = now;
                 }
-                if ping || now % STATUS < RETRY {
+                if ping || now >= receiver.status_at + STATUS {
+                    receiver.status_at = now;
                     self.reply(host, ping);
                 }
             }
@@ -271,6 +294,7 @@ impl World {
             host: upstream,
             last_message: now,
             pinged: now,
+            status_at: now,
             timeline,
         });
         self.tell_pg(host, upstream, first);
@@ -462,6 +486,8 @@ impl World {
         if let Some(receiver) = server.receiver.take() {
             self.hang_up(host, receiver.host, receiver.conn);
         }
+        // The setting that is read wakes the startup process.
+        self.tick_in(host, 5);
     }
 
     /// One side of a connection ends; the other hears of it, if the network lets it.
@@ -474,6 +500,8 @@ impl World {
             server.senders.retain(|s| s.conn != conn);
             if server.receiver.as_ref().is_some_and(|r| r.conn == conn) {
                 server.receiver = None;
+                let again = self.rng.between(1, RETRY);
+                self.tick_in(host, again);
             }
         }
     }

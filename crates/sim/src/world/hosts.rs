@@ -103,6 +103,7 @@ impl World {
 
     pub(crate) fn heal(&mut self, heal: &Heal) {
         self.note(|| format!("heal {heal:?}"));
+        self.stir(10_000);
         match heal {
             Heal::StartHost(host) => self.start_host(*host),
             Heal::StartKeeper(host) => {

@@ -396,3 +396,28 @@ fn a_monitor_restored_in_the_middle_of_a_change_of_primary_asks_everybody_and_se
     assert!(group.term > Term(2));
     assert!(group.possible.iter().all(|p| p.stamp.term == group.term));
 }
+
+#[test]
+fn a_restored_monitor_makes_every_goal_anew_above_what_was_seen() {
+    let mut world = World::pair();
+    // Since the store was copied, both were told the same things again under higher stamps.
+    let seen = Stamp {
+        term: world.group().term,
+        sequence: Sequence(world.group().sequence.0 + 9),
+    };
+    for fake in world.nodes.values_mut() {
+        fake.goal.as_mut().unwrap().stamp = seen;
+    }
+    world.live = crate::group::LiveGroup::default();
+    crate::group::restored(world.group_mut());
+    world.run(5000);
+    let group = world.group();
+    assert_eq!(group.doubted, None);
+    for node in group.nodes.values() {
+        assert!(
+            node.goal.stamp > seen,
+            "node {} refuses its goal for ever",
+            node.id
+        );
+    }
+}
