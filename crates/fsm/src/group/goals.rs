@@ -34,7 +34,12 @@ pub(super) fn assign(facts: &Facts<'_>, group: &mut Group) -> Vec<Event> {
         let Some(order) = order(facts, group, node, rule) else {
             continue;
         };
-        let same_term = node.goal.stamp.term == group.term;
+        // A keeper that knows a later goal, of a store that was lost, would refuse this one for ever.
+        let is_newest = facts
+            .live
+            .report(id)
+            .is_none_or(|r| r.seen <= node.goal.stamp);
+        let same_term = node.goal.stamp.term == group.term && is_newest;
         if same_term && node.goal.state == rule.state && node.goal.order == order {
             continue;
         }

@@ -11,6 +11,32 @@ const A: NodeId = NodeId(1);
 const B: NodeId = NodeId(2);
 
 #[test]
+fn a_keeper_that_knows_a_later_goal_than_a_restored_store_is_given_a_newer_one() {
+    let mut world = World::pair();
+    let older = world.group().clone();
+    // The standby was told something and the same again after that store was copied.
+    world.group_mut().sequence.0 += 7;
+    let later = Stamp {
+        term: older.term,
+        sequence: Sequence(older.sequence.0 + 7),
+    };
+    world
+        .nodes
+        .get_mut(&B)
+        .unwrap()
+        .goal
+        .as_mut()
+        .unwrap()
+        .stamp = later;
+    *world.group_mut() = older;
+    crate::group::restored(world.group_mut());
+    world.run(1000);
+    assert_eq!(world.group().doubted, None);
+    assert!(world.group().nodes[&B].goal.stamp > later);
+    assert_eq!(world.state(2), "secondary/secondary");
+}
+
+#[test]
 fn a_lone_node_is_single() {
     let mut world = World::new();
     world.add(true);
