@@ -304,7 +304,10 @@ impl World {
     /// Another membership, or a lost copy while nobody knows what was in force, needs an operator.
     fn restore_if_same(&mut self, store: Cluster) {
         let ids = |c: &Cluster| group_of(c).map(|g| g.nodes.keys().copied().collect::<Vec<_>>());
-        let same = ids(&store) == ids(&self.monitor.durable);
+        let leaves = |c: &Cluster| group_of(c).is_some_and(|g| g.nodes.values().any(|n| n.leaving));
+        let same = ids(&store) == ids(&self.monitor.durable)
+            && !leaves(&store)
+            && !leaves(&self.monitor.durable);
         let whole = self
             .hosts
             .iter()

@@ -75,6 +75,8 @@ impl Sabotage {
             Self::OlderTermsHidden => "older-terms-hidden",
             Self::SlotsForAll => "unchecked-standby",
             Self::ReplacedWhileNamed => "replaced-while-named",
+            Self::LeaseNotAwaited => "lease-not-awaited",
+            Self::NoFencer => "no-fencer",
         }
     }
 }

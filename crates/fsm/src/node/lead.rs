@@ -7,7 +7,7 @@ use pgaf_protocol::{
     CopyRole, Goal, Lead, NodeId, NodeState, Order, Postgres, Stamp, StandbySeen, SyncConfig, Term,
 };
 
-use super::step::{Conf, Step, StopMode};
+use super::step::{Conf, Names, Step, StopMode};
 use super::view::{Directory, Server};
 use super::{Entry, NodeView, Plan, Work, lease};
 
@@ -143,11 +143,21 @@ fn start(view: &NodeView, wanted: &Wanted) -> Plan {
     }
     let mut plan = Plan::act(Step::Start {
         standby: false,
-        conf: Conf::primary(wanted.sync),
+        conf: opening_conf(wanted),
         closed: fence || must_wait_closed(view, wanted, false),
     });
     plan.fence = fence;
     plan
+}
+
+/// What a primary starts with. A promotion that crashed before it was reported goes on as it was: it
+/// never opens under `''`, which is a goal of its own (`safety.md` §4.6).
+fn opening_conf(wanted: &Wanted) -> Conf {
+    let mut conf = Conf::primary(wanted.sync);
+    if wanted.opening && wanted.sync.is_asynchronous() {
+        conf.names = Names::Nobody;
+    }
+    conf
 }
 
 /// Configures a primary that runs.

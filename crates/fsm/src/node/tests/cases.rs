@@ -325,6 +325,20 @@ fn a_candidate_without_names_opens_under_nobodys_and_loads_none_by_itself() {
 }
 
 #[test]
+fn a_candidate_without_names_that_crashed_after_it_opened_goes_on_under_nobodys() {
+    let mut world = World::with_copy(CopyRole::Primary { term: Term(2) }, true);
+    let state = NodeState::StopReplication;
+    let Order::Promote(mut promote) = order(state, 0) else {
+        panic!("another order");
+    };
+    promote.sync = SyncConfig::asynchronous();
+    world.obey(stamp(2, 3), state, Order::Promote(promote), true);
+    assert!(world.settle().reached, "{:?}", world.words());
+    let names = &world.observation.server.as_ref().unwrap().names;
+    assert_eq!(names, "nobody", "{:?}", world.words());
+}
+
+#[test]
 fn a_copy_without_a_position_that_is_starting_is_waited_for_and_promises_then() {
     let mut world = World::with_copy(CopyRole::Standby, false);
     let state = NodeState::ReportLsn;
