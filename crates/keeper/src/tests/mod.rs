@@ -5,3 +5,4 @@ mod fencer;
 mod harness;
 mod pair;
 mod single;
+mod three;

@@ -15,8 +15,8 @@ use crate::conf::Enforced;
 /// A standby that receives no WAL any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stopped {
-    /// The greater of received and replayed. After a restart of this Postgres it is only right
-    /// once everything on disk is replayed: see [`Server::await_replay`].
+    /// The greater of received and replayed; where nothing was received since the start, everything
+    /// on the disk was replayed first. A receiver is only asked for after that.
     pub position: Position,
     /// How long it took.
     pub took: Duration,
@@ -76,7 +76,13 @@ impl Server {
             // One that was started before the new value was read.
             self.await_no_receiver(&limit).await?;
         }
-        let seen = self.observe(limit.left()).await?;
+        let mut seen = self.observe(limit.left()).await?;
+        if seen.received.is_none() {
+            // Nothing was received since this Postgres started: what it had before is on the disk,
+            // and replay may still be on its way through it.
+            self.await_replay(limit.left()).await?;
+            seen = self.observe(limit.left()).await?;
+        }
         Ok(Stopped {
             position: Position {
                 timeline: seen.timeline,

@@ -124,6 +124,49 @@ async fn a_promise_ends_reception_without_a_restart_and_nothing_arrives_after_it
 }
 
 #[tokio::test]
+async fn a_promise_after_a_restart_waits_until_everything_on_disk_is_replayed() {
+    let Some(primary) = Cluster::primary().await else {
+        return;
+    };
+    let mut standby = Cluster::standby_of(&primary, 2).await;
+    standby.ask("SELECT pg_wal_replay_pause()").await;
+    until("paused", async || {
+        standby.ask("SELECT pg_get_wal_replay_pause_state()").await == "paused"
+    })
+    .await;
+    let user = primary.client().await;
+    user.batch("CREATE TABLE t AS SELECT 1 AS i", LIMIT)
+        .await
+        .unwrap();
+    let end = primary.server.observe(LIMIT).await.unwrap().lsn;
+    until("received, and not replayed", async || {
+        let seen = standby.server.observe(LIMIT).await.unwrap();
+        seen.received >= Some(end) && seen.replayed < Some(end)
+    })
+    .await;
+    standby.stop("immediate");
+    // Replay is on its way for as long as this commit is younger than that.
+    let auto = standby.pgdata.join("postgresql.auto.conf");
+    let text = std::fs::read_to_string(&auto).unwrap() + "recovery_min_apply_delay = '4s'\n";
+    std::fs::write(&auto, text).unwrap();
+    standby.start().await;
+    let before = standby.server.observe(LIMIT).await.unwrap();
+    println!("replayed {:?} of {end}", before.replayed);
+    assert!(before.received.is_none() && before.replayed < Some(end));
+    let promise = Enforced {
+        replication: Replication::Promise,
+        ..standby.following(&primary, 2)
+    };
+    let stopped = standby
+        .server
+        .stop_receiving(&promise, LIMIT)
+        .await
+        .unwrap();
+    println!("stop_receiving while replaying: {:?}", stopped.took);
+    assert!(stopped.position.lsn >= end, "{stopped:?} {end}");
+}
+
+#[tokio::test]
 async fn a_candidate_is_promoted_without_a_restart() {
     let Some(primary) = Cluster::primary().await else {
         return;

@@ -48,7 +48,10 @@ impl World {
             return failed("Postgres is gone");
         };
         let gone = server.upstream.is_none() && server.receiver.is_none();
-        if gone && self.sees(host, &file) {
+        // Nothing was received since the start: what is on the disk is replayed first.
+        let on_the_way = server.received.is_none() && server.replayed < disk.path.end();
+        let waits = on_the_way && !self.is_sabotaged(Sabotage::PositionOnTheWay);
+        if gone && !waits && self.sees(host, &file) {
             // As the daemon: what a session is told, the greater of received and replayed.
             let lsn = server.replayed.max(server.received.unwrap_or(0));
             return Next::Over(Outcome::Position {
@@ -60,7 +63,7 @@ impl World {
         }
         let since = self.now.saturating_sub(doing.since);
         if since > STEP_DEADLINE {
-            return failed("the WAL receiver lives");
+            return failed("the WAL receiver lives, or replay is not over");
         }
         if since > RECEIVER_LEAVES {
             self.end_receiver(host);
