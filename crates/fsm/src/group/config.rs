@@ -119,7 +119,13 @@ fn wanted(
     }
     if members.len() < usize::try_from(number).unwrap_or(usize::MAX) && !current.is_asynchronous() {
         // Too few for the wanted number: naming fewer would acknowledge with fewer copies.
-        members.extend(current.members.iter().copied());
+        // Whoever does not count any more, by an operator's word, leaves all the same.
+        let counts = |m: &&Member| {
+            facts
+                .staying()
+                .any(|n| n.id == m.node && n.replication_quorum)
+        };
+        members.extend(current.members.iter().filter(counts).copied());
     }
     Some(SyncConfig::any(number.max(1), members))
 }

@@ -3,4 +3,5 @@
 mod elections;
 mod flows;
 mod lease;
+mod settings;
 pub(crate) mod world;

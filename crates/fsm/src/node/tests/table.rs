@@ -5,9 +5,10 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use pgaf_protocol::{CopyId, CopyRole, Postgres, SyncConfig, Term};
+use pgaf_protocol::{CopyId, CopyRole, Order, Postgres, SyncConfig, Term};
 
 use super::world::{OTHER, World, orders, peer, stamp};
+use crate::group::rules::{self, Section};
 use crate::node::{Conf, Directory, Work};
 
 fn situations() -> Vec<(String, World)> {
@@ -148,5 +149,44 @@ impl World {
         self.memory.obeyed(false, self.now);
         self.memory.leased(pgaf_protocol::Time(u64::MAX));
         self.steps.clear();
+    }
+}
+
+/// Whether an order is one that a row of the monitor's table gives.
+fn is_of(kind: rules::Kind, order: &Order) -> bool {
+    use rules::Kind;
+    match kind {
+        Kind::Keep => false,
+        Kind::Wait => *order == Order::Wait,
+        Kind::Drop => *order == Order::Drop,
+        Kind::Lead => matches!(order, Order::Lead(_)),
+        Kind::Follow => matches!(order, Order::Follow(_)),
+        Kind::Promise => matches!(order, Order::Promise { .. }),
+        Kind::Reach => matches!(order, Order::Reach(_)),
+        Kind::Fetch => matches!(order, Order::Fetch(_)),
+        Kind::Promote => matches!(order, Order::Promote(_)),
+    }
+}
+
+#[test]
+fn every_goal_that_the_monitor_can_assign_is_reached_from_somewhere() {
+    for rule in Section::ALL.iter().flat_map(|s| s.rules()) {
+        if rule.kind == rules::Kind::Keep {
+            continue;
+        }
+        let orders: Vec<Order> = orders()
+            .into_iter()
+            .map(|(_, order)| order)
+            .filter(|order| is_of(rule.kind, order))
+            .collect();
+        let reached = situations().iter().any(|(_, situation)| {
+            orders.iter().any(|order| {
+                let mut world = situation.clone();
+                world.obey(stamp(2, 3), rule.state, order.clone(), true);
+                let plan = world.settle();
+                plan.reached && world.journal.state == rule.state
+            })
+        });
+        assert!(reached, "{}: nobody reaches {}", rule.id, rule.state);
     }
 }
