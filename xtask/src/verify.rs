@@ -23,7 +23,10 @@ const CHECKS: &[Check] = &[
     ("files: sizes, unfinished code, words", text::check),
     ("dependency edges and no_std allow-list", edges::check),
     ("licences of all dependencies", licences::check),
-    ("docs/verification.md names what exists", evidence::check),
+    (
+        "docs/verification.md and old-faults.md name what exists",
+        evidence::check,
+    ),
     ("docs/reference is fresh", crate::docs::stale),
     ("protocol and fsm build alone", build_alone),
     ("lints (cargo clippy, all targets)", lints),

@@ -3,5 +3,6 @@
 mod elections;
 mod flows;
 mod lease;
+mod old_faults;
 mod settings;
 pub(crate) mod world;
