@@ -21,7 +21,7 @@ pub(crate) async fn a_fast_stop_cancels_waits_and_keeps_the_row() {
 pub(crate) async fn children_of_a_killed_postmaster_acknowledge() {
     let mut primary = Server::primary().await;
     // It computes for a while, asks nobody, and commits.
-    let work = "DO $$ BEGIN FOR i IN 1..15000000 LOOP PERFORM i; END LOOP; INSERT INTO t VALUES (42); END $$";
+    let work = "DO $$ BEGIN FOR i IN 1..5000000 LOOP PERFORM i; END LOOP; INSERT INTO t VALUES (42); END $$";
     let commit = primary.begin(work).await;
     until("it works", async || {
         let active = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO %' AND state = 'active' AND pid <> pg_backend_pid()";
