@@ -16,6 +16,7 @@ mod docs;
 mod host;
 mod interrupt;
 mod machine;
+mod model;
 mod network;
 mod process;
 mod quiet;
@@ -33,7 +34,7 @@ mod writer;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Every developer command of pgaf.
@@ -88,8 +89,8 @@ enum Task {
     Docs,
     /// Random faults on simulated formations: every invariant, at every step, from seeds
     Sim(sim::Sim),
-    /// Model checking of the deciding half (comes with the next issue)
-    Model,
+    /// Every state of the deciding half within stated bounds: invariants, and a way out of each
+    Model(model::Model),
 }
 
 #[derive(Debug, Subcommand)]
@@ -121,8 +122,6 @@ fn run(task: Task) -> Result<()> {
         Task::Bench(Bench::Failover(bench)) => bench::failover(&bench),
         Task::Docs => docs::run(),
         Task::Sim(wish) => sim::run(&wish),
-        Task::Model => {
-            bail!("the model checker comes with the next issue; there is nothing to run yet")
-        }
+        Task::Model(model) => model::run(&model),
     }
 }

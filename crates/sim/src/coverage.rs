@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pgaf_fsm::group::rules::{Kind, Section};
 
 /// Every step a keeper can be told to take; the words of [`pgaf_fsm::node::Step::word`].
-const STEPS: &[&str] = &[
+pub(crate) const STEPS: &[&str] = &[
     "journal",
     "end-cluster",
     "initdb",

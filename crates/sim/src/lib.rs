@@ -12,6 +12,8 @@
 //!                   └─► trace, coverage
 //! ```
 //!
+//! [`model`] explores the same brains whole, within bounds, on a smaller Postgres.
+//!
 //! Read first: [`script::Script`], [`run_seed`], `world::World`.
 
 mod apply;
@@ -26,6 +28,7 @@ mod faults;
 mod fencer;
 mod keeper;
 mod ledger;
+pub mod model;
 mod monitor;
 mod net;
 mod pg;
