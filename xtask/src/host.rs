@@ -231,6 +231,15 @@ impl Host {
             .collect()
     }
 
+    /// The processes of Postgres on this host.
+    pub(crate) fn postgres_pids(&self) -> Pids {
+        self.pids()
+            .into_iter()
+            .filter(|pid| process::program(*pid).contains("postgres"))
+            .filter(|pid| !process::program(*pid).contains("pg_autoctl"))
+            .collect()
+    }
+
     /// The postmaster's process id, from its file.
     ///
     /// # Errors

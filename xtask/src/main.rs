@@ -23,6 +23,7 @@ mod quiet;
 mod scenario;
 mod sim;
 mod sql;
+mod storm;
 mod tally;
 mod temp;
 mod test_run;
@@ -82,6 +83,8 @@ enum Task {
     },
     /// An idle pair beside busy loops and a slow disk: no failover may happen
     Quiet(quiet::Quiet),
+    /// Random faults on real Postgres under write load, from a seed: healed by itself, nothing lost, each time
+    Storm(storm::Storm),
     /// Figures, measured from outside
     #[command(subcommand)]
     Bench(Bench),
@@ -119,6 +122,7 @@ fn run(task: Task) -> Result<()> {
         Task::Fix => verify::fix(),
         Task::Scenario { name, bin, keep } => scenario::command(&name, bin.as_deref(), keep),
         Task::Quiet(quiet) => quiet::run(&quiet),
+        Task::Storm(wish) => storm::run(&wish),
         Task::Bench(Bench::Failover(bench)) => bench::failover(&bench),
         Task::Docs => docs::run(),
         Task::Sim(wish) => sim::run(&wish),

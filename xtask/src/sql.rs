@@ -4,10 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
+use tokio::runtime::Runtime;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 /// A query of the harness reads a few thousand rows at most.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// A session is opened at once, or there is none.
+const OPENED: Duration = Duration::from_secs(2);
 
 /// Where a Postgres listens.
 #[derive(Debug, Clone)]
@@ -29,6 +33,45 @@ impl Target {
             .application_name("pgaf-xtask")
             .connect_timeout(Duration::from_secs(2));
         config
+    }
+}
+
+/// A session that stays open from one query to the next.
+#[derive(Debug)]
+pub(crate) struct Session {
+    runtime: Runtime,
+    client: Client,
+}
+
+impl Session {
+    /// Opens a session that reads.
+    ///
+    /// # Errors
+    /// When it is refused, or there is no answer.
+    pub(crate) fn open(target: &Target) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.context("cannot make a runtime")?;
+        let opened = runtime.block_on(async {
+            let (client, connection) =
+                tokio::time::timeout(OPENED, target.config().connect(NoTls)).await??;
+            tokio::spawn(connection);
+            anyhow::Ok(client)
+        });
+        let client = opened.with_context(|| format!("port {}: no session", target.port))?;
+        Ok(Self { runtime, client })
+    }
+
+    /// Runs a query in this session.
+    ///
+    /// # Errors
+    /// When the session was ended, or there is no answer.
+    pub(crate) fn read(&mut self, query: &str) -> Result<()> {
+        let answer = self
+            .runtime
+            .block_on(async { tokio::time::timeout(LIMIT, self.client.simple_query(query)).await });
+        answer.context("no answer")?.map_err(explained).map(drop)
     }
 }
 

@@ -3,15 +3,23 @@
 //! Each writer inserts rows over its node's own socket for as long as that node takes writes, so an
 //! outage is the time in which no node at all acknowledged a write, whatever a client's way to
 //! reconnect. Each number is tried once: after an error nobody knows whether its row is there.
+//!
+//! Every node is tried all the time, also one that hangs: a statement that gets no answer is left to
+//! itself, and its answer counts whenever it comes, while the next session tries the same node again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, NoTls};
 
 use crate::cluster::Cluster;
@@ -22,6 +30,12 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// The time between two attempts to find a node that takes writes.
 const RETRY: Duration = Duration::from_millis(10);
+
+/// A statement without an answer for so long hangs: another session tries the node meanwhile.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many sessions of one node may hang at a time, far below `max_connections`.
+const HUNG: usize = 12;
 
 /// No primary moves in less time: a promotion alone takes 100 ms (measured on Postgres 15).
 const MOVE: Duration = Duration::from_millis(50);
@@ -36,6 +50,8 @@ struct Ack {
     at: Instant,
     node: usize,
     number: i64,
+    /// The timeline that the row was written on: each term with another primary has a higher one.
+    timeline: i32,
 }
 
 /// All that was acknowledged, in order of time.
@@ -147,17 +163,36 @@ impl Drop for Writers {
 }
 
 async fn write(shared: Arc<Shared>, node: usize, target: Target) {
+    let target = Arc::new(target);
+    let mut hung = JoinSet::new();
     while !shared.stop.load(Ordering::SeqCst) {
-        // Errors are the expected end of a connection here: the node does not take writes (any more).
-        let _ = session(&shared, node, &target).await;
+        let (hangs, is_hung) = oneshot::channel();
+        let mut session = tokio::spawn(session(
+            Arc::clone(&shared),
+            node,
+            Arc::clone(&target),
+            hangs,
+        ));
+        // Errors are the expected end of a session here: the node does not take writes (any more).
+        tokio::select! {
+            _ = &mut session => {}
+            Ok(()) = is_hung => {
+                hung.spawn(session);
+            }
+        }
+        while hung.try_join_next().is_some() {}
+        if hung.len() >= HUNG {
+            hung.join_next().await;
+        }
         tokio::time::sleep(RETRY).await;
     }
 }
 
 async fn session(
-    shared: &Shared,
+    shared: Arc<Shared>,
     node: usize,
-    target: &Target,
+    target: Arc<Target>,
+    hangs: oneshot::Sender<()>,
 ) -> Result<(), tokio_postgres::Error> {
     let (client, mut connection) = target.config().connect(NoTls).await?;
     let notices = Arc::new(AtomicU64::new(0));
@@ -171,7 +206,7 @@ async fn session(
             }
         }
     });
-    let ended = insert_rows(shared, node, &client, &notices).await;
+    let ended = insert_rows(&shared, node, &client, &notices, hangs).await;
     driver.abort();
     ended
 }
@@ -181,6 +216,7 @@ async fn insert_rows(
     node: usize,
     client: &tokio_postgres::Client,
     notices: &AtomicU64,
+    hangs: oneshot::Sender<()>,
 ) -> Result<(), tokio_postgres::Error> {
     let read_only: String = client
         .query_one("show transaction_read_only", &[])
@@ -189,13 +225,25 @@ async fn insert_rows(
     if read_only != "off" {
         return Ok(());
     }
-    let text = format!("insert into {TABLE}(node, n) values ($1, $2)");
+    let timeline =
+        "('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int";
+    let text = format!("insert into {TABLE}(node, n) values ($1, $2) returning {timeline}");
     let insert = client.prepare(&text).await?;
     let id = i32::try_from(node).unwrap_or(i32::MAX);
-    while !shared.stop.load(Ordering::SeqCst) {
+    let mut hangs = Some(hangs);
+    while hangs.is_some() && !shared.stop.load(Ordering::SeqCst) {
         let number = shared.next.fetch_add(1, Ordering::SeqCst);
         let sent = Instant::now();
-        client.execute(&insert, &[&id, &number]).await?;
+        let parameters: [&(dyn ToSql + Sync); 2] = [&id, &number];
+        let mut answer = pin!(client.query_one(&insert, &parameters));
+        let timely = tokio::time::timeout(PATIENCE, &mut answer).await;
+        let row = if let Ok(row) = timely {
+            row?
+        } else {
+            // Whoever started this session starts another one; nobody listens when all is over.
+            let _ = hangs.take().map(|hangs| hangs.send(()));
+            answer.await?
+        };
         let at = Instant::now();
         if notices.swap(0, Ordering::SeqCst) > 0 {
             shared.warned.fetch_add(1, Ordering::SeqCst);
@@ -209,6 +257,7 @@ async fn insert_rows(
                 at,
                 node,
                 number,
+                timeline: row.get(0),
             });
         }
         tokio::time::sleep(PAUSE).await;
@@ -278,10 +327,68 @@ impl Ledger {
         found
     }
 
+    /// Writes that an older timeline acknowledged though they were sent after a newer one had
+    /// acknowledged, and those of a timeline that another node wrote first: each term with another
+    /// primary has a timeline of its own, so either would be a second writer.
+    pub(crate) fn two_timelines(&self) -> usize {
+        let mut owners = BTreeMap::new();
+        let mut newest = i32::MIN;
+        // What was the newest timeline when each ack came; they are in order of time.
+        let newest_at: Vec<i32> = self
+            .acks
+            .iter()
+            .map(|ack| {
+                newest = newest.max(ack.timeline);
+                newest
+            })
+            .collect();
+        let is_second = |ack: &&Ack| {
+            let before = self.acks.partition_point(|other| other.at < ack.sent);
+            let overtaken = before > 0 && newest_at[before - 1] > ack.timeline;
+            overtaken || *owners.entry(ack.timeline).or_insert(ack.node) != ack.node
+        };
+        self.acks.iter().filter(is_second).count()
+    }
+
+    /// The node that acknowledged last, if any did.
+    pub(crate) fn last_writer(&self) -> Option<usize> {
+        self.acks.last().map(|ack| ack.node)
+    }
+
+    /// The highest timeline that anything was acknowledged on.
+    pub(crate) fn timeline(&self) -> i32 {
+        self.acks.iter().map(|ack| ack.timeline).max().unwrap_or(0)
+    }
+
+    /// One line an acknowledgement: node, timeline, number, milliseconds from `zero` to its sending and its answer.
+    pub(crate) fn lines(&self, zero: Instant) -> String {
+        let mut text = String::from("node timeline number sent_ms acknowledged_ms\n");
+        let ms = |moment: Instant| moment.saturating_duration_since(zero).as_millis();
+        for ack in &self.acks {
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "node{} {} {} {} {}",
+                ack.node + 1,
+                ack.timeline,
+                ack.number,
+                ms(ack.sent),
+                ms(ack.at)
+            );
+        }
+        text
+    }
+
     /// Acknowledged rows that are not among these.
     pub(crate) fn missing_from(&self, rows: &BTreeSet<(usize, i64)>) -> usize {
+        self.missing_among(self.acks.len(), rows)
+    }
+
+    /// As [`Self::missing_from`], for the first `known` acknowledgements only.
+    pub(crate) fn missing_among(&self, known: usize, rows: &BTreeSet<(usize, i64)>) -> usize {
         self.acks
             .iter()
+            .take(known)
             .filter(|ack| !rows.contains(&(ack.node, ack.number)))
             .count()
     }
@@ -313,6 +420,7 @@ mod tests {
             at: after(*at),
             node: *node,
             number: i64::try_from(i).unwrap(),
+            timeline: 1,
         });
         Ledger {
             acks: acks.collect(),
@@ -379,5 +487,23 @@ mod tests {
         let ledger = ledger(Instant::now(), &[(0, 0, 1), (1, 2, 3)]);
         assert_eq!(ledger.missing_from(&BTreeSet::from([(0, 0), (1, 1)])), 0);
         assert_eq!(ledger.missing_from(&BTreeSet::from([(0, 0), (0, 1)])), 1);
+    }
+
+    #[test]
+    fn an_older_timeline_that_acknowledges_late_is_a_second_writer() {
+        let count = |acks: &[(usize, u64, u64)], timelines: &[i32]| {
+            let mut ledger = ledger(Instant::now(), acks);
+            for (ack, timeline) in ledger.acks.iter_mut().zip(timelines) {
+                ack.timeline = *timeline;
+            }
+            ledger.two_timelines()
+        };
+        // There and back, and an answer to a write that was sent before the move.
+        let fine = [(0, 0, 1), (1, 10, 11), (0, 2, 12), (0, 20, 21)];
+        assert_eq!(count(&fine, &[1, 2, 1, 3]), 0);
+        // Sent after the newer timeline had acknowledged.
+        assert_eq!(count(&[(0, 0, 1), (1, 10, 11), (0, 12, 13)], &[1, 2, 1]), 1);
+        // One timeline, two nodes.
+        assert_eq!(count(&[(0, 0, 1), (1, 10, 11)], &[1, 1]), 1);
     }
 }

@@ -8,7 +8,7 @@ use pgaf_protocol::{FormationId, NodeState, Time};
 use crate::coverage::Coverage;
 use crate::monitor::{GROUP, Operation};
 use crate::net::Place;
-use crate::script::{Condition, Expectation, Host, Node, Script, Step};
+use crate::script::{Condition, Expectation, Host, Link, Node, Script, Step};
 use crate::seed::{bring_up, check_copies, wait};
 use crate::world::World;
 
@@ -105,8 +105,8 @@ impl Player {
                 self.pass(500);
             }
             Step::WriteStop => self.world.writing = false,
-            Step::Switchover => self.perform(&["switchover".to_owned()], false)?,
             Step::Perform { words, refused } => self.perform(words, *refused)?,
+            Step::Set { words, refused } => self.set(words, *refused)?,
             Step::Drop(node) => {
                 let host = self.host(*node);
                 self.world
@@ -120,14 +120,16 @@ impl Player {
                 let host = self.host(*node);
                 self.world.end_keeper(host, true);
             }
-            Step::KillHost(whose) => {
-                self.each(*whose, World::kill_host_processes, World::kill_monitor)
+            Step::KillHost(whom) => {
+                for whose in whom {
+                    self.each(*whose, World::kill_host_processes, World::kill_monitor);
+                }
             }
             Step::StartHost(whose) => self.each(*whose, World::start_host, World::start_monitor),
             Step::Freeze(whose) => self.each(*whose, World::freeze, World::freeze_monitor),
             Step::Thaw(whose) => self.each(*whose, World::thaw, World::thaw_monitor),
-            Step::Cut { node, from } => self.link(*node, *from, false),
-            Step::Mend { node, from } => self.link(*node, *from, true),
+            Step::Cut(link) => self.link(*link, false),
+            Step::Mend(link) => self.link(*link, true),
             Step::Wait { until, within } => self.wait(until, ms(*within))?,
             Step::Expect(expectation) => self.expect(expectation, line)?,
         }
@@ -166,8 +168,16 @@ impl Player {
             Node::Primary => self.primary().unwrap_or(0),
             Node::Standby => {
                 let primary = self.primary();
-                (0..self.world.hosts.len())
-                    .find(|h| Some(*h) != primary)
+                let secondary = self.world.monitor.group().and_then(|group| {
+                    let settled = |n: &&pgaf_fsm::group::Node| {
+                        n.reported == NodeState::Secondary && n.goal.state == NodeState::Secondary
+                    };
+                    let names = group.nodes.values().filter(settled).map(|n| &n.name);
+                    self.world.host_of(names.min()?)
+                });
+                let mut hosts = 0..self.world.hosts.len();
+                secondary
+                    .or_else(|| hosts.find(|h| Some(*h) != primary))
                     .unwrap_or(0)
             }
         }
@@ -179,26 +189,59 @@ impl Player {
         self.world.host_of(&leader.host)
     }
 
-    fn link(&mut self, node: Node, from: Host, up: bool) {
-        let me = Place::Node(self.host(node));
-        let others: Vec<Place> = match from {
+    fn link(&mut self, link: Link, up: bool) {
+        let places = |player: &Self, whose: Host| match whose {
             Host::Monitor => vec![Place::Monitor],
-            Host::Node(other) => vec![Place::Node(self.host(other))],
-            Host::All => self
-                .world
-                .places()
-                .into_iter()
-                .filter(|p| *p != me)
-                .collect(),
+            Host::Node(node) => vec![Place::Node(player.host(node))],
+            Host::All => player.world.places(),
         };
-        for other in others {
-            for (a, b) in [(me, other), (other, me)] {
+        let (ones, others) = (places(self, link.one), places(self, link.other));
+        for (one, other) in ones
+            .iter()
+            .flat_map(|one| others.iter().map(move |other| (*one, *other)))
+            .filter(|(one, other)| one != other)
+        {
+            let back = (!link.one_way).then_some((other, one));
+            for (from, to) in [Some((one, other)), back].into_iter().flatten() {
                 if up {
-                    self.world.net.mend(a, b);
+                    self.world.net.mend(from, to);
                 } else {
-                    self.world.net.cut(a, b);
+                    self.world.net.cut(from, to);
                 }
             }
+        }
+    }
+
+    /// As `pg_autoctl set`.
+    fn set(&mut self, words: &[String], refused: bool) -> Result<(), String> {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let host = |name: &str| {
+            let host = self.world.host_of(name);
+            host.ok_or_else(|| format!("there is no node {name}"))
+        };
+        let number = |text: &str| text.parse().map_err(|_| format!("{text} is no number"));
+        let operation = match words[..] {
+            ["node", "candidate-priority", "--name", name, priority] => Operation::Priority {
+                host: host(name)?,
+                priority: number(priority)?,
+            },
+            [
+                "node",
+                "replication-quorum",
+                "--name",
+                name,
+                quorum @ ("true" | "false"),
+            ] => Operation::Quorum {
+                host: host(name)?,
+                quorum: quorum == "true",
+            },
+            ["formation", "number-sync-standbys", count] => Operation::NumberSync(number(count)?),
+            _ => return Err("the simulator does not know this setting".to_owned()),
+        };
+        match (self.world.operate(&operation), refused) {
+            (Ok(()), true) => Err("it was not refused".to_owned()),
+            (Err(why), false) => Err(why),
+            (Ok(()), false) | (Err(_), true) => Ok(()),
         }
     }
 
@@ -310,8 +353,14 @@ impl Player {
                 }
             }
             Expectation::NothingLost => self.nothing_lost()?,
-            Expectation::PostgresKept(node) => {
+            // A session lives as long as its server and nobody ends it, and a closed server's are ended.
+            Expectation::PostgresKept(node) | Expectation::SessionKept(node) => {
                 let host = self.host(*node);
+                if matches!(expectation, Expectation::SessionKept(_))
+                    && self.world.hosts[host].pg.closed
+                {
+                    return Err("its sessions were ended".into());
+                }
                 let now = self.world.hosts[host].pg.server.as_ref().map(|s| s.boot);
                 if now.is_none() || self.boots.get(host).copied().flatten() != now {
                     return Err("its Postgres is another one".into());

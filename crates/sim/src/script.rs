@@ -43,14 +43,14 @@ pub const VERBS: &[(&str, &str, &str)] = &[
         "one writer per node, for as long as that node takes writes",
     ),
     (
-        "switchover",
-        "switchover",
-        "`pg_autoctl perform switchover`, waits for its end",
-    ),
-    (
         "perform",
         "perform \"…\" [refused]",
-        "`pg_autoctl perform …`; with `refused` it must fail",
+        "`pg_autoctl perform …`, waits for its end; with `refused` it must fail",
+    ),
+    (
+        "set",
+        "set \"…\" [refused]",
+        "`pg_autoctl set …`; with `refused` it must fail",
     ),
     (
         "drop",
@@ -69,8 +69,8 @@ pub const VERBS: &[(&str, &str, &str)] = &[
     ),
     (
         "kill-host",
-        "kill-host NODE|monitor|all",
-        "SIGKILL to every process of the host at once",
+        "kill-host NODE …|monitor|all",
+        "SIGKILL to every process of the host, or of the hosts, at once",
     ),
     (
         "start-host",
@@ -89,10 +89,14 @@ pub const VERBS: &[(&str, &str, &str)] = &[
     ),
     (
         "cut",
-        "cut NODE from NODE|monitor|all",
-        "drop every packet between them, both ways",
+        "cut NODE|monitor from|to NODE|monitor|all",
+        "lose every packet between them, with `to` only what the first sends",
     ),
-    ("mend", "mend NODE from NODE|monitor|all", "undo a cut"),
+    (
+        "mend",
+        "mend NODE|monitor from|to NODE|monitor|all",
+        "undo the same cut",
+    ),
     (
         "wait",
         "wait settled|writes|NODE STATE|NODE gone|TIME …",
@@ -100,7 +104,7 @@ pub const VERBS: &[(&str, &str, &str)] = &[
     ),
     (
         "expect",
-        "expect primary NODE | outage < TIME | no-failover TIME | no-writes TIME | nothing lost | postgres-kept NODE | explain says \"…\"",
+        "expect primary NODE | outage < TIME | no-failover TIME | no-writes TIME | nothing lost | postgres-kept NODE | session-kept NODE | explain says \"…\"",
         "a claim that is checked",
     ),
 ];
@@ -154,13 +158,18 @@ pub enum Step {
     WriteStart,
     /// `write stop`
     WriteStop,
-    /// `switchover`
-    Switchover,
     /// `perform "promotion --name node2" [refused]`
     Perform {
         /// The words after `pg_autoctl perform`, split at blanks.
         words: Vec<String>,
         /// The command must fail, and leave the group as it was.
+        refused: bool,
+    },
+    /// `set "node candidate-priority --name node3 0" [refused]`
+    Set {
+        /// The words after `pg_autoctl set`, split at blanks.
+        words: Vec<String>,
+        /// The command must fail, and leave the settings as they were.
         refused: bool,
     },
     /// `drop node2`
@@ -169,8 +178,8 @@ pub enum Step {
     KillPostgres(Node),
     /// `kill-keeper primary`
     KillKeeper(Node),
-    /// `kill-host all`
-    KillHost(Host),
+    /// `kill-host node1 node2`
+    KillHost(Vec<Host>),
     /// `start-host all`
     StartHost(Host),
     /// `freeze node1`
@@ -178,19 +187,9 @@ pub enum Step {
     /// `thaw node1`
     Thaw(Host),
     /// `cut node1 from all`
-    Cut {
-        /// Who is cut off.
-        node: Node,
-        /// From whom; [`Host::All`] takes the monitor too.
-        from: Host,
-    },
+    Cut(Link),
     /// `mend node1 from all`
-    Mend {
-        /// Who was cut off.
-        node: Node,
-        /// From whom.
-        from: Host,
-    },
+    Mend(Link),
     /// `wait settled 30s`
     Wait {
         /// What is waited for.
@@ -200,6 +199,17 @@ pub enum Step {
     },
     /// `expect nothing lost`
     Expect(Expectation),
+}
+
+/// What `cut` cuts and `mend` mends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Link {
+    /// Who is cut off; never [`Host::All`].
+    pub one: Host,
+    /// From whom; [`Host::All`] takes the monitor too.
+    pub other: Host,
+    /// Only what `one` sends to `other` is lost; what it receives from there comes through.
+    pub one_way: bool,
 }
 
 /// What `wait` waits for.
@@ -233,6 +243,8 @@ pub enum Expectation {
     NothingLost,
     /// The node's Postgres is the process that it was at the last fault.
     PostgresKept(Node),
+    /// The read session that `write start` opened on this node is the same one and answers.
+    SessionKept(Node),
     /// `pg_autoctl inspect explain` says this.
     ExplainSays(String),
 }
@@ -241,19 +253,19 @@ impl Step {
     /// Whether this step does harm or moves the primary: outages are counted from the last such step.
     pub fn is_fault(&self) -> bool {
         match self {
-            Self::Switchover
-            | Self::Perform { .. }
+            Self::Perform { .. }
             | Self::Drop(_)
             | Self::KillPostgres(_)
             | Self::KillKeeper(_)
             | Self::KillHost(_)
             | Self::Freeze(_)
-            | Self::Cut { .. } => true,
+            | Self::Cut(_) => true,
             Self::WriteStart
             | Self::WriteStop
             | Self::StartHost(_)
             | Self::Thaw(_)
-            | Self::Mend { .. }
+            | Self::Mend(_)
+            | Self::Set { .. }
             | Self::Wait { .. }
             | Self::Expect(_) => false,
         }
@@ -285,23 +297,36 @@ impl fmt::Display for Step {
         match self {
             Self::WriteStart => f.write_str("write start"),
             Self::WriteStop => f.write_str("write stop"),
-            Self::Switchover => f.write_str("switchover"),
             Self::Perform { words, refused } => {
                 write!(f, "perform \"{}\"", words.join(" "))?;
+                f.write_str(if *refused { " refused" } else { "" })
+            }
+            Self::Set { words, refused } => {
+                write!(f, "set \"{}\"", words.join(" "))?;
                 f.write_str(if *refused { " refused" } else { "" })
             }
             Self::Drop(node) => write!(f, "drop {node}"),
             Self::KillPostgres(node) => write!(f, "kill-postgres {node}"),
             Self::KillKeeper(node) => write!(f, "kill-keeper {node}"),
-            Self::KillHost(host) => write!(f, "kill-host {host}"),
+            Self::KillHost(hosts) => {
+                f.write_str("kill-host")?;
+                hosts.iter().try_for_each(|host| write!(f, " {host}"))
+            }
             Self::StartHost(host) => write!(f, "start-host {host}"),
             Self::Freeze(host) => write!(f, "freeze {host}"),
             Self::Thaw(host) => write!(f, "thaw {host}"),
-            Self::Cut { node, from } => write!(f, "cut {node} from {from}"),
-            Self::Mend { node, from } => write!(f, "mend {node} from {from}"),
+            Self::Cut(link) => write!(f, "cut {link}"),
+            Self::Mend(link) => write!(f, "mend {link}"),
             Self::Wait { until, within } => write!(f, "wait {until}{}", Time(*within)),
             Self::Expect(expectation) => write!(f, "expect {expectation}"),
         }
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = if self.one_way { "to" } else { "from" };
+        write!(f, "{} {word} {}", self.one, self.other)
     }
 }
 
@@ -326,6 +351,7 @@ impl fmt::Display for Expectation {
             Self::NoWrites(time) => write!(f, "no-writes {}", Time(*time)),
             Self::NothingLost => f.write_str("nothing lost"),
             Self::PostgresKept(node) => write!(f, "postgres-kept {node}"),
+            Self::SessionKept(node) => write!(f, "session-kept {node}"),
             Self::ExplainSays(text) => write!(f, "explain says \"{text}\""),
         }
     }

@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
-use pgaf_sim::script::{Condition, Expectation, Host as Whose, Node, Script, Step};
+use pgaf_sim::script::{Condition, Expectation, Host as Whose, Link, Node, Script, Step};
 
 use crate::cluster::Cluster;
 use crate::console::{self, human};
 use crate::host::{Host, Place, Programs};
+use crate::network::Namespace;
 use crate::process::{self, Pids};
+use crate::sql::Session;
 use crate::wait;
-use crate::writer::{self, Writers};
+use crate::writer::{self, TABLE, Writers};
 
 /// How long the standbys may take to replay the last rows before they are compared.
 const CATCH_UP: Duration = Duration::from_secs(30);
@@ -31,6 +33,8 @@ pub(super) struct Run {
     fault: Instant,
     /// The postmaster of each node when the last fault began.
     postmasters: Vec<Option<i32>>,
+    /// A read session on each node that answered when writing began.
+    sessions: Vec<Option<Session>>,
 }
 
 impl Run {
@@ -49,6 +53,7 @@ impl Run {
             writers: None,
             fault: Instant::now(),
             postmasters: Vec::new(),
+            sessions: Vec::new(),
         })
     }
 
@@ -107,8 +112,8 @@ impl Run {
         match step {
             Step::WriteStart => self.write_start()?,
             Step::WriteStop => self.writers()?.stop(),
-            Step::Switchover => self.perform(&["switchover".to_owned()], false)?,
-            Step::Perform { words, refused } => self.perform(words, *refused)?,
+            Step::Perform { words, refused } => self.autoctl("perform", words, *refused)?,
+            Step::Set { words, refused } => self.autoctl("set", words, *refused)?,
             Step::Drop(node) => self.drop_node(*node)?,
             Step::KillPostgres(node) => {
                 let postmaster = self.node(*node)?.postmaster()?;
@@ -118,8 +123,7 @@ impl Run {
                 let index = self.index(*node)?;
                 self.cluster.nodes[index].kill_keeper()?;
             }
-            Step::KillHost(Whose::All) => self.kill_all()?,
-            Step::KillHost(whose) => self.hosts(*whose)?.into_iter().try_for_each(Host::kill)?,
+            Step::KillHost(whom) => self.kill(whom)?,
             Step::StartHost(whose) => {
                 self.hosts(*whose)?
                     .into_iter()
@@ -127,8 +131,8 @@ impl Run {
             }
             Step::Freeze(whose) => self.signal(*whose, Signal::SIGSTOP)?,
             Step::Thaw(whose) => self.signal(*whose, Signal::SIGCONT)?,
-            Step::Cut { node, from } => self.link(*node, *from, false)?,
-            Step::Mend { node, from } => self.link(*node, *from, true)?,
+            Step::Cut(link) => self.link(*link, false)?,
+            Step::Mend(link) => self.link(*link, true)?,
             Step::Wait { until, within } => self.wait(until, *within)?,
             Step::Expect(expectation) => return self.expect(expectation),
         }
@@ -144,6 +148,12 @@ impl Run {
                 writers.resume(nodes.map(|node| self.cluster.target(node)).collect())?;
             }
         }
+        if self.sessions.is_empty() {
+            let nodes = 0..self.cluster.nodes.len();
+            self.sessions = nodes
+                .map(|node| Session::open(&self.cluster.target(node)).ok())
+                .collect();
+        }
         let writers = self.writers()?;
         wait::until("a first write", FIRST_WRITE, || {
             Ok(writers.ledger().wrote_since(start))
@@ -152,8 +162,8 @@ impl Run {
         wait::pass(Duration::from_millis(500))
     }
 
-    fn perform(&self, words: &[String], refused: bool) -> Result<()> {
-        let mut args = vec!["perform"];
+    fn autoctl(&self, verb: &str, words: &[String], refused: bool) -> Result<()> {
+        let mut args = vec![verb];
         args.extend(words.iter().map(String::as_str));
         let ended = self.cluster.monitor.run(&args)?;
         if refused {
@@ -164,7 +174,7 @@ impl Run {
             );
             return Ok(());
         }
-        ended.success("pg_autoctl perform").map(drop)
+        ended.success(&format!("pg_autoctl {verb}")).map(drop)
     }
 
     fn drop_node(&self, node: Node) -> Result<()> {
@@ -176,14 +186,28 @@ impl Run {
         ended.success("pg_autoctl drop node").map(drop)
     }
 
-    /// Every host at once: the power fails for all.
-    fn kill_all(&mut self) -> Result<()> {
-        let mut pids = self.cluster.monitor.pids();
-        for node in &self.cluster.nodes {
-            pids.extend(node.pids());
+    /// The processes of all these hosts at one instant, and then whatever they were about to start.
+    fn kill(&mut self, whom: &[Whose]) -> Result<()> {
+        let mut pids = Pids::new();
+        // Roles are looked up while somebody still answers.
+        let whom = whom
+            .iter()
+            .map(|whose| match whose {
+                Whose::Node(node) => {
+                    let number = u8::try_from(self.index(*node)? + 1).context("so many nodes")?;
+                    Ok(Whose::Node(Node::Number(number)))
+                }
+                Whose::Monitor | Whose::All => Ok(*whose),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        for whose in &whom {
+            pids.extend(self.hosts(*whose)?.iter().flat_map(|host| host.pids()));
         }
         process::send(&pids, Signal::SIGKILL)?;
-        self.hosts(Whose::All)?.into_iter().try_for_each(Host::kill)
+        for whose in &whom {
+            self.hosts(*whose)?.into_iter().try_for_each(Host::kill)?;
+        }
+        Ok(())
     }
 
     fn signal(&mut self, whose: Whose, signal: Signal) -> Result<()> {
@@ -192,15 +216,30 @@ impl Run {
             .try_for_each(|host| host.signal(signal))
     }
 
-    fn link(&mut self, node: Node, from: Whose, up: bool) -> Result<()> {
-        let one = space(self.node(node)?)?;
-        let other = match from {
-            Whose::All => return one.link(up),
-            Whose::Monitor => space(&self.cluster.monitor)?,
-            Whose::Node(other) => space(self.node(other)?)?,
-        };
-        one.lose(other, !up)?;
-        other.lose(one, !up)
+    fn link(&mut self, link: Link, up: bool) -> Result<()> {
+        if let (Whose::Node(node), Whose::All, false) = (link.one, link.other, link.one_way) {
+            // The cable itself.
+            return space(self.node(node)?)?.link(up);
+        }
+        let (ones, others) = (self.spaces(link.one)?, self.spaces(link.other)?);
+        for one in &ones {
+            for other in others.iter().filter(|other| other.name != one.name) {
+                one.lose(other, !up)?;
+                if !link.one_way {
+                    other.lose(one, !up)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn spaces(&self, whose: Whose) -> Result<Vec<&Namespace>> {
+        let monitor = std::iter::once(&self.cluster.monitor);
+        match whose {
+            Whose::Monitor => monitor.map(space).collect(),
+            Whose::Node(node) => Ok(vec![space(self.node(node)?)?]),
+            Whose::All => monitor.chain(&self.cluster.nodes).map(space).collect(),
+        }
     }
 
     fn wait(&mut self, until: &Condition, within: Duration) -> Result<()> {
@@ -215,13 +254,13 @@ impl Run {
                 wait::until(what, within, || Ok(writers.ledger().wrote_since(start)))?;
             }
             Condition::State(node, state) => {
-                let name = self.node(*node)?.name.clone();
                 wait::until(what, within, || {
+                    let name = &self.cluster.nodes[self.index_now(*node)?].name;
                     Ok(self
                         .cluster
                         .state()?
                         .iter()
-                        .any(|row| row.name == name && row.is(state)))
+                        .any(|row| row.name == *name && row.is(state)))
                 })?;
             }
             Condition::Gone(node) => {
@@ -274,6 +313,14 @@ impl Run {
                 );
                 ensure!(process::stat(now).is_some(), "its Postgres {now} is dead");
             }
+            Expectation::SessionKept(node) => {
+                let index = self.index(*node)?;
+                let session = self.sessions.get_mut(index).and_then(Option::as_mut);
+                session
+                    .context("no read session was opened there by `write start`")?
+                    .read(&format!("select count(*) from {TABLE}"))
+                    .context("its read session")?;
+            }
             Expectation::ExplainSays(text) => {
                 let explained = self.cluster.monitor.run(&["inspect", "explain"])?;
                 let said = explained.success("inspect explain")?;
@@ -314,7 +361,7 @@ impl Run {
             (
                 ledger.len(),
                 ledger.missing_from(&rows),
-                ledger.two_writers(),
+                ledger.two_writers() + ledger.two_timelines(),
                 writers.warned(),
             )
         };
@@ -355,7 +402,17 @@ impl Run {
             .context("nobody writes: `write start` comes first")
     }
 
+    /// A role is taken a moment before everybody has reported it.
     fn index(&self, node: Node) -> Result<usize> {
+        let mut found = 0;
+        wait::until(&format!("a {node}"), VIEW, || {
+            found = self.index_now(node)?;
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+
+    fn index_now(&self, node: Node) -> Result<usize> {
         match node {
             Node::Number(number) => Ok(usize::from(number) - 1),
             Node::Primary => self.cluster.primary(),
@@ -381,7 +438,7 @@ impl Run {
     }
 }
 
-fn space(host: &Host) -> Result<&crate::network::Namespace> {
+fn space(host: &Host) -> Result<&Namespace> {
     match &host.place {
         Place::Namespace(space) => Ok(space),
         Place::Loopback => bail!("{} shares the loopback: it cannot be cut off", host.name),

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use thiserror::Error;
 
-use super::{Condition, Expectation, Host, Line, Node, Script, Step, VERBS};
+use super::{Condition, Expectation, Host, Line, Link, Node, Script, Step, VERBS};
 
 /// The largest group that fits into the harness' addresses and names; chosen.
 const MAX_NODES: u8 = 9;
@@ -117,24 +117,27 @@ fn step(words: &[Word<'_>], nodes: u8) -> Parsed<Step> {
     Ok(match words {
         [Bare("write"), Bare("start")] => Step::WriteStart,
         [Bare("write"), Bare("stop")] => Step::WriteStop,
-        [Bare("switchover")] => Step::Switchover,
-        [Bare("perform"), Quoted(text)] => perform(text, false)?,
-        [Bare("perform"), Quoted(text), Bare("refused")] => perform(text, true)?,
+        [Bare("perform"), Quoted(text)] => command("perform", text, false)?,
+        [Bare("perform"), Quoted(text), Bare("refused")] => command("perform", text, true)?,
+        [Bare("set"), Quoted(text)] => command("set", text, false)?,
+        [Bare("set"), Quoted(text), Bare("refused")] => command("set", text, true)?,
         [Bare("drop"), Bare(who)] => Step::Drop(node(who)?),
         [Bare("kill-postgres"), Bare(who)] => Step::KillPostgres(node(who)?),
         [Bare("kill-keeper"), Bare(who)] => Step::KillKeeper(node(who)?),
-        [Bare("kill-host"), Bare(who)] => Step::KillHost(host(who)?),
+        [Bare("kill-host"), Bare("all")] => Step::KillHost(vec![Host::All]),
+        [Bare("kill-host"), whom @ ..] if !whom.is_empty() => Step::KillHost(
+            whom.iter()
+                .map(|who| match who {
+                    Bare("all") | Quoted(_) => Err(unknown(&Bare("kill-host"))),
+                    Bare(who) => host(who),
+                })
+                .collect::<Parsed<_>>()?,
+        ),
         [Bare("start-host"), Bare(who)] => Step::StartHost(host(who)?),
         [Bare("freeze"), Bare(who)] => Step::Freeze(host(who)?),
         [Bare("thaw"), Bare(who)] => Step::Thaw(host(who)?),
-        [Bare("cut"), Bare(who), Bare("from"), Bare(whom)] => Step::Cut {
-            node: node(who)?,
-            from: host(whom)?,
-        },
-        [Bare("mend"), Bare(who), Bare("from"), Bare(whom)] => Step::Mend {
-            node: node(who)?,
-            from: host(whom)?,
-        },
+        [Bare("cut"), rest @ ..] => Step::Cut(link("cut", rest, nodes)?),
+        [Bare("mend"), rest @ ..] => Step::Mend(link("mend", rest, nodes)?),
         [Bare("wait"), rest @ ..] => wait(rest, nodes)?,
         [Bare("expect"), rest @ ..] => Step::Expect(expectation(rest, nodes)?),
         [first, ..] => return Err(unknown(first)),
@@ -154,12 +157,33 @@ fn unknown(first: &Word<'_>) -> String {
     }
 }
 
-fn perform(text: &str, refused: bool) -> Parsed<Step> {
+fn command(verb: &str, text: &str, refused: bool) -> Parsed<Step> {
     let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
     if words.is_empty() {
-        return Err("`perform` wants the words after `pg_autoctl perform`".to_owned());
+        return Err(format!(
+            "`{verb}` wants the words after `pg_autoctl {verb}`"
+        ));
     }
-    Ok(Step::Perform { words, refused })
+    Ok(match verb {
+        "set" => Step::Set { words, refused },
+        _ => Step::Perform { words, refused },
+    })
+}
+
+fn link(verb: &'static str, words: &[Word<'_>], nodes: u8) -> Parsed<Link> {
+    use Word::Bare;
+    let [Bare(one), Bare(way @ ("from" | "to")), Bare(other)] = words else {
+        return Err(unknown(&Bare(verb)));
+    };
+    let link = Link {
+        one: host(one, nodes)?,
+        other: host(other, nodes)?,
+        one_way: *way == "to",
+    };
+    if link.one == Host::All || link.one == link.other {
+        return Err(unknown(&Bare(verb)));
+    }
+    Ok(link)
 }
 
 fn wait(words: &[Word<'_>], nodes: u8) -> Parsed<Step> {
@@ -189,6 +213,7 @@ fn expectation(words: &[Word<'_>], nodes: u8) -> Parsed<Expectation> {
         [Bare("no-writes"), Bare(time)] => Expectation::NoWrites(duration(time)?),
         [Bare("nothing"), Bare("lost")] => Expectation::NothingLost,
         [Bare("postgres-kept"), Bare(who)] => Expectation::PostgresKept(node(who, nodes)?),
+        [Bare("session-kept"), Bare(who)] => Expectation::SessionKept(node(who, nodes)?),
         [Bare("explain"), Bare("says"), Quoted(text)] => {
             Expectation::ExplainSays((*text).to_owned())
         }

@@ -33,13 +33,14 @@ fn story_and_cluster_are_read() {
 
 #[test]
 fn every_form_prints_as_it_was_written() {
-    let lines = "write start\nwrite stop\nswitchover\nperform \"promotion --name node2\"\n\
-        perform \"failover\" refused\ndrop node3\nkill-postgres primary\nkill-keeper node1\nkill-host all\n\
+    let lines = "write start\nwrite stop\nperform \"switchover\"\nperform \"promotion --name node2\"\n\
+        perform \"failover\" refused\nset \"node candidate-priority --name node3 0\"\n\
+        set \"formation number-sync-standbys 7\" refused\nkill-host node1 node3\ndrop node3\nkill-postgres primary\nkill-keeper node1\nkill-host all\n\
         kill-host monitor\nstart-host node2\nfreeze standby\nthaw node2\ncut node1 from all\n\
-        cut primary from monitor\nmend node1 from node2\nwait settled 30s\nwait writes 1500ms\n\
+        cut primary from monitor\ncut monitor to node2\nmend node1 from node2\nmend node1 to all\nwait settled 30s\nwait writes 1500ms\n\
         wait node1 wait_primary 20s\nwait node3 gone 10s\nwait 2s\nexpect primary node2\n\
         expect outage < 4s\nexpect no-failover 10s\nexpect no-writes 3s\nexpect nothing lost\n\
-        expect postgres-kept node1\nexpect explain says \"waiting on node2\"";
+        expect postgres-kept node1\nexpect session-kept node3\nexpect explain says \"waiting on node2\"";
     let printed: Vec<_> = steps(lines).iter().map(Step::to_string).collect();
     assert_eq!(printed, lines.lines().map(str::trim).collect::<Vec<_>>());
 }
@@ -81,9 +82,11 @@ fn unknown_nodes_and_verbs_name_what_there_is() {
 #[test]
 fn a_tail_that_is_not_understood_is_refused() {
     assert_eq!(
-        problem("switchover node2"),
-        "line 5: the form of `switchover` is: switchover"
+        problem("drop node2 now"),
+        "line 5: the form of `drop` is: drop NODE"
     );
+    assert!(problem("cut all from node1").contains("the form of `cut`"));
+    assert!(problem("kill-host node1 all").contains("the form of `kill-host`"));
     assert_eq!(
         problem("write start\n\nthaw"),
         "line 7: the form of `thaw` is: thaw NODE|monitor"
