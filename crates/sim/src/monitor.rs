@@ -428,6 +428,9 @@ impl World {
 
     fn monitor_event_happened(&mut self, event: &pgaf_fsm::group::Event) {
         self.coverage.rule(&event.rule);
+        if let Some(said) = &mut self.said {
+            said.push(event.description.clone());
+        }
         self.note(|| format!("monitor: {} [{}]", event.description, event.rule));
     }
 

@@ -45,6 +45,7 @@ struct Player {
 pub fn play(script: &Script, seed: u64) -> Played {
     let mut world = World::new(seed, usize::from(script.nodes));
     world.pace = 10;
+    world.said = Some(Vec::new());
     bring_up(&mut world);
     let mut player = Player {
         fault: world.now,
@@ -127,6 +128,10 @@ impl Player {
             }
             Step::StartHost(whose) => self.each(*whose, World::start_host, World::start_monitor),
             Step::Freeze(whose) => self.each(*whose, World::freeze, World::freeze_monitor),
+            Step::FreezeKeeper(node) => {
+                let host = self.host(*node);
+                self.world.hosts[host].keeper_frozen = true;
+            }
             Step::Thaw(whose) => self.each(*whose, World::thaw, World::thaw_monitor),
             Step::Cut(link) => self.link(*link, false),
             Step::Mend(link) => self.link(*link, true),
@@ -370,6 +375,12 @@ impl Player {
                 let said = self.explained();
                 if !said.contains(text) {
                     return Err(format!("it says: {said}"));
+                }
+            }
+            Expectation::EventSays(text) => {
+                let said = self.world.said.as_deref().unwrap_or_default();
+                if !said.iter().any(|event| event.contains(text)) {
+                    return Err(format!("they say: {}", said.join("; ")));
                 }
             }
         }

@@ -79,8 +79,8 @@ pub const VERBS: &[(&str, &str, &str)] = &[
     ),
     (
         "freeze",
-        "freeze NODE|monitor",
-        "SIGSTOP to every process of the host",
+        "freeze NODE [keeper]|monitor",
+        "SIGSTOP to every process of the host, or to its pg_autoctl alone",
     ),
     (
         "thaw",
@@ -104,7 +104,7 @@ pub const VERBS: &[(&str, &str, &str)] = &[
     ),
     (
         "expect",
-        "expect primary NODE | outage < TIME | no-failover TIME | no-writes TIME | nothing lost | postgres-kept NODE | session-kept NODE | explain says \"…\"",
+        "expect primary NODE | outage < TIME | no-failover TIME | no-writes TIME | nothing lost | postgres-kept NODE | session-kept NODE | explain says \"…\" | event says \"…\"",
         "a claim that is checked",
     ),
 ];
@@ -184,6 +184,8 @@ pub enum Step {
     StartHost(Host),
     /// `freeze node1`
     Freeze(Host),
+    /// `freeze node1 keeper`
+    FreezeKeeper(Node),
     /// `thaw node1`
     Thaw(Host),
     /// `cut node1 from all`
@@ -247,6 +249,8 @@ pub enum Expectation {
     SessionKept(Node),
     /// `pg_autoctl inspect explain` says this.
     ExplainSays(String),
+    /// An event in `pg_autoctl show events` says this.
+    EventSays(String),
 }
 
 impl Step {
@@ -259,6 +263,7 @@ impl Step {
             | Self::KillKeeper(_)
             | Self::KillHost(_)
             | Self::Freeze(_)
+            | Self::FreezeKeeper(_)
             | Self::Cut(_) => true,
             Self::WriteStart
             | Self::WriteStop
@@ -314,6 +319,7 @@ impl fmt::Display for Step {
             }
             Self::StartHost(host) => write!(f, "start-host {host}"),
             Self::Freeze(host) => write!(f, "freeze {host}"),
+            Self::FreezeKeeper(node) => write!(f, "freeze {node} keeper"),
             Self::Thaw(host) => write!(f, "thaw {host}"),
             Self::Cut(link) => write!(f, "cut {link}"),
             Self::Mend(link) => write!(f, "mend {link}"),
@@ -353,6 +359,7 @@ impl fmt::Display for Expectation {
             Self::PostgresKept(node) => write!(f, "postgres-kept {node}"),
             Self::SessionKept(node) => write!(f, "session-kept {node}"),
             Self::ExplainSays(text) => write!(f, "explain says \"{text}\""),
+            Self::EventSays(text) => write!(f, "event says \"{text}\""),
         }
     }
 }

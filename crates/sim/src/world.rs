@@ -95,6 +95,8 @@ pub(crate) struct World {
     pub(crate) steps: u64,
     pub(crate) tokens: u64,
     pub(crate) sabotage: Option<Sabotage>,
+    /// The monitor's events, in a story.
+    pub(crate) said: Option<Vec<String>>,
     /// No node is in the replication quorum, by choice.
     pub(crate) asynchronous: bool,
 }
@@ -149,6 +151,7 @@ impl World {
             steps: 0,
             tokens: 0,
             sabotage: None,
+            said: None,
             asynchronous: false,
         }
     }

@@ -130,6 +130,9 @@ impl Run {
                     .try_for_each(|host| host.start(&["run"]))?;
             }
             Step::Freeze(whose) => self.signal(*whose, Signal::SIGSTOP)?,
+            Step::FreezeKeeper(node) => {
+                process::send(&self.node(*node)?.keeper_pids(), Signal::SIGSTOP)?;
+            }
             Step::Thaw(whose) => self.signal(*whose, Signal::SIGCONT)?,
             Step::Cut(link) => self.link(*link, false)?,
             Step::Mend(link) => self.link(*link, true)?,
@@ -325,6 +328,14 @@ impl Run {
                 let explained = self.cluster.monitor.run(&["inspect", "explain"])?;
                 let said = explained.success("inspect explain")?;
                 ensure!(said.contains(text), "it says:\n{said}");
+            }
+            Expectation::EventSays(text) => {
+                let shown = self
+                    .cluster
+                    .monitor
+                    .run(&["show", "events", "--count", "100"])?;
+                let said = shown.success("show events")?;
+                ensure!(said.contains(text), "they say:\n{said}");
             }
         }
         Ok(None)

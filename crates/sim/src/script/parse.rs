@@ -135,6 +135,7 @@ fn step(words: &[Word<'_>], nodes: u8) -> Parsed<Step> {
         ),
         [Bare("start-host"), Bare(who)] => Step::StartHost(host(who)?),
         [Bare("freeze"), Bare(who)] => Step::Freeze(host(who)?),
+        [Bare("freeze"), Bare(who), Bare("keeper")] => Step::FreezeKeeper(node(who)?),
         [Bare("thaw"), Bare(who)] => Step::Thaw(host(who)?),
         [Bare("cut"), rest @ ..] => Step::Cut(link("cut", rest, nodes)?),
         [Bare("mend"), rest @ ..] => Step::Mend(link("mend", rest, nodes)?),
@@ -217,6 +218,7 @@ fn expectation(words: &[Word<'_>], nodes: u8) -> Parsed<Expectation> {
         [Bare("explain"), Bare("says"), Quoted(text)] => {
             Expectation::ExplainSays((*text).to_owned())
         }
+        [Bare("event"), Bare("says"), Quoted(text)] => Expectation::EventSays((*text).to_owned()),
         _ => return Err(unknown(&Bare("expect"))),
     })
 }

@@ -40,7 +40,7 @@ fn every_form_prints_as_it_was_written() {
         cut primary from monitor\ncut monitor to node2\nmend node1 from node2\nmend node1 to all\nwait settled 30s\nwait writes 1500ms\n\
         wait node1 wait_primary 20s\nwait node3 gone 10s\nwait 2s\nexpect primary node2\n\
         expect outage < 4s\nexpect no-failover 10s\nexpect no-writes 3s\nexpect nothing lost\n\
-        expect postgres-kept node1\nexpect session-kept node3\nexpect explain says \"waiting on node2\"";
+        expect postgres-kept node1\nexpect session-kept node3\nexpect explain says \"waiting on node2\"\nfreeze node1 keeper\nexpect event says \"is lost\"";
     let printed: Vec<_> = steps(lines).iter().map(Step::to_string).collect();
     assert_eq!(printed, lines.lines().map(str::trim).collect::<Vec<_>>());
 }
