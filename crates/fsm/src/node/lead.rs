@@ -141,9 +141,14 @@ fn start(view: &NodeView, wanted: &Wanted) -> Plan {
     if !fence && let Some(step) = lease::guard(view, wanted) {
         return Plan::act(step);
     }
+    let conf = if fence && wanted.lease.is_some() {
+        lease::shut()
+    } else {
+        opening_conf(wanted)
+    };
     let mut plan = Plan::act(Step::Start {
         standby: false,
-        conf: opening_conf(wanted),
+        conf,
         closed: fence || must_wait_closed(view, wanted, false),
     });
     plan.fence = fence;
@@ -238,26 +243,27 @@ fn next(
     let stamp = wanted.sync_stamp;
     // `''` frees waiting commits, so it comes before everything else.
     let alone = wanted.sync.is_asynchronous();
+    if closed && wanted.lease.is_some() {
+        // Nobody's name stays loaded, and nothing is written.
+        let shut = memory.hba.as_ref().is_some_and(|hba| hba.closed);
+        let close = (!shut).then_some(Step::WriteHba { closed });
+        return close.or_else(|| slots(view, wanted, server, since));
+    }
+    // Before commits are freed, somebody guards the end of the lease.
+    if alone
+        && !server.names.is_empty()
+        && let Some(step) = lease::guard(view, wanted)
+    {
+        return Some(step);
+    }
     if alone && !wanted.opening && (!in_force || !memory.has_loaded(conf)) {
         return Some(Step::LoadEmpty {
             conf: conf.clone(),
             stamp,
         });
     }
-    let absent = absent(wanted, server);
-    let slots = memory.slots.as_ref().is_some_and(|slots| {
-        // A slot whose WAL was given up is made anew, or its standby never comes back.
-        let recent = view.now.since(slots.at) < SLOTS_AGAIN;
-        (!absent || recent)
-            && slots.since == since
-            && slots.admitted == wanted.admitted
-            && slots.expected == wanted.expected
-    });
-    if !slots {
-        return Some(Step::EnsureSlots {
-            admitted: wanted.admitted.clone(),
-            expected: wanted.expected.clone(),
-        });
+    if let Some(step) = slots(view, wanted, server, since) {
+        return Some(step);
     }
     let settled = alone || (in_force && memory.has_loaded(conf));
     // Names come first; when they must wait for a standby, that may need the checkpoint to return.
@@ -312,6 +318,23 @@ fn next(
 fn holds_up(sender: &StandbySeen, sync: &SyncConfig, stuck: bool) -> bool {
     let silent = sender.streaming && !sender.fresh;
     silent && (stuck || !sync.nodes().contains(&sender.node))
+}
+
+/// Who may stream has a slot, and whose WAL is held.
+fn slots(view: &NodeView, wanted: &Wanted, server: &Server, since: i64) -> Option<Step> {
+    let absent = absent(wanted, server);
+    let slots = view.memory.slots.as_ref().is_some_and(|slots| {
+        // A slot whose WAL was given up is made anew, or its standby never comes back.
+        let recent = view.now.since(slots.at) < SLOTS_AGAIN;
+        (!absent || recent)
+            && slots.since == since
+            && slots.admitted == wanted.admitted
+            && slots.expected == wanted.expected
+    });
+    (!slots).then(|| Step::EnsureSlots {
+        admitted: wanted.admitted.clone(),
+        expected: wanted.expected.clone(),
+    })
 }
 
 /// Whether clients are kept out of a Postgres that was started under names, until those are seen in

@@ -7,7 +7,7 @@
 use pgaf_protocol::{Order, Time};
 
 use super::lead::Wanted;
-use super::step::Step;
+use super::step::{Conf, Names, Replication, Step};
 use super::{NodeView, Plan};
 
 /// A keeper that has just started has this long to hear of the monitor before a lease counts as
@@ -33,6 +33,15 @@ pub(super) fn is_over(view: &NodeView, runs: bool) -> bool {
     view.memory
         .lease_until
         .is_none_or(|until| until <= view.now)
+}
+
+/// What a primary in lease mode is started with while it holds no lease: whoever gets in although it
+/// is closed (the keeper's own account does) waits under nobody's name, and is told nothing.
+pub(super) fn shut() -> Conf {
+    Conf {
+        names: Names::Nobody,
+        replication: Replication::Primary,
+    }
 }
 
 /// The fencer that must be there before a primary in lease mode is opened, and that is started
