@@ -196,6 +196,10 @@ impl World {
         if pg.server.as_ref().is_some_and(|s| !s.headless) {
             return Next::Over(Outcome::Done);
         }
+        if pg.server.is_some() {
+            self.child_acknowledges(host);
+        }
+        let pg = &mut self.hosts[host].pg;
         if pg.disk.is_none() || pg.broken.is_some() {
             return failed("there is no whole copy");
         }

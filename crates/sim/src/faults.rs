@@ -20,6 +20,8 @@ pub(crate) enum Whom {
     Primary,
     Standby,
     Host(usize),
+    /// Where the moment was that the fault waited for.
+    That,
 }
 
 /// What happens to processes for a while.
@@ -44,6 +46,12 @@ pub(crate) enum Link {
     Peers(Whom),
     /// One way only, between any two places, by their index.
     OneWay(usize, usize),
+    /// Two halves, by the bits of a number: bit 0 is the monitor.
+    Split(u64),
+    /// Nodes, by their bits, do not hear the monitor; it hears them.
+    Deaf(u64),
+    /// Everything between this node and other nodes takes longer.
+    Lag(Whom, u64),
     Slow(u64),
     Lossy(u64),
 }
@@ -74,7 +82,25 @@ pub(crate) enum Fault {
     RestoreLater(u64),
     Restore(Box<Cluster>),
     Operate(Operation),
+    /// Strikes so long after the next moment of this kind, at the host where that was.
+    When(Moment, u64, Box<Fault>),
+    /// For a while nobody writes.
+    Pause(u64),
 }
+
+/// A moment that a fault can wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// A keeper has journaled a promise.
+    Promised,
+    /// A keeper begins this step.
+    Step(&'static str),
+    /// A copy opens for writing.
+    Opened,
+}
+
+/// How long a fault waits for its moment.
+const PATIENCE: u64 = 30_000;
 
 impl World {
     /// The host a fault hits now.
@@ -87,7 +113,7 @@ impl World {
             .unwrap_or(0);
         match whom {
             Whom::Host(host) => host.min(self.hosts.len() - 1),
-            Whom::Primary => leader,
+            Whom::Primary | Whom::That => leader,
             Whom::Standby => (0..self.hosts.len())
                 .find(|h| *h != leader)
                 .unwrap_or(leader),
@@ -135,6 +161,11 @@ impl World {
                 self.fault_after(back, Fault::Restore(store));
             }
             Fault::Restore(store) => self.restore_if_same(*store),
+            Fault::When(moment, after, fault) => {
+                let until = self.now + PATIENCE;
+                self.armed.push((until, moment, after, *fault));
+            }
+            Fault::Pause(ms) => self.paused_until = self.now + ms,
             Fault::Operate(operation) => {
                 let done = self.operate(&operation);
                 self.coverage.event(if done.is_ok() {
@@ -143,6 +174,28 @@ impl World {
                     "operation.refused"
                 });
             }
+        }
+    }
+
+    /// Something happened that a fault may wait for.
+    pub(crate) fn moment(&mut self, moment: Moment, host: usize) {
+        if self.armed.is_empty() {
+            return;
+        }
+        let now = self.now;
+        self.armed.retain(|(until, _, _, _)| *until >= now);
+        while let Some(i) = self.armed.iter().position(|(_, m, _, _)| *m == moment) {
+            let (_, _, after, fault) = self.armed.remove(i);
+            let fault = match fault {
+                Fault::Process(kind, Whom::That, time) => {
+                    Fault::Process(kind, Whom::Host(host), time)
+                }
+                Fault::Link(Link::All(Whom::That), time) => {
+                    Fault::Link(Link::All(Whom::Host(host)), time)
+                }
+                other => other,
+            };
+            self.fault_after(after, fault);
         }
     }
 
@@ -212,6 +265,24 @@ impl World {
                     vec![pair]
                 }
             }
+            Link::Split(mask) => {
+                let side = |i: usize| mask >> i & 1;
+                let all = 0..places.len();
+                all.clone()
+                    .flat_map(|a| all.clone().map(move |b| (a, b)))
+                    .filter(|(a, b)| side(*a) != side(*b))
+                    .map(|(a, b)| (places[a], places[b]))
+                    .collect()
+            }
+            Link::Deaf(mask) => (1..places.len())
+                .filter(|i| mask >> i & 1 == 1)
+                .map(|i| (Place::Monitor, places[i]))
+                .collect(),
+            Link::Lag(whom, ms) => {
+                let host = self.whom(whom);
+                self.net.lag.insert(host, ms);
+                return self.after(time, Event::Heal(Heal::Hasten));
+            }
             Link::Slow(ms) => {
                 self.net.slow = ms;
                 return self.after(time, Event::Heal(Heal::Hasten));
@@ -244,7 +315,11 @@ impl World {
             Trouble::DropAndJoin(back) => {
                 let drop = Operation::Drop { host, force: false };
                 // Nobody removes a node while another one has lost its copy.
-                let whole = self.hosts.iter().all(|h| h.pg.broken.is_none());
+                let whole = self.hosts.iter().all(|h| h.pg.broken.is_none())
+                    && self
+                        .monitor
+                        .group()
+                        .is_some_and(|g| g.nodes.values().all(|n| !n.leaving));
                 if whole && self.operate(&drop).is_ok() {
                     self.fault_after(back, Fault::Trouble(Trouble::Join, Whom::Host(host)));
                 }
@@ -274,6 +349,11 @@ impl World {
 
     /// An operator empties the host of a node that was dropped, and creates it anew.
     fn join_anew(&mut self, host: usize) {
+        let journal = &self.hosts[host].journal;
+        if journal.node.0 == 0 && journal.token.starts_with("again") {
+            // It has been emptied already, and registers as soon as it can.
+            return self.start_keeper(host);
+        }
         let name = self.hosts[host].name.clone();
         // An operator looks whether it is really gone: a monitor may forget what it has not stored.
         let lists =

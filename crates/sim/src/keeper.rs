@@ -16,6 +16,7 @@ use pgaf_protocol::{
 };
 
 use crate::event::{Down, Event, KeeperEvent, Up};
+use crate::faults::Moment;
 use crate::net::Place;
 use crate::sabotage::Sabotage;
 use crate::world::World;
@@ -115,8 +116,7 @@ impl World {
             return;
         }
         if self.is_sabotaged(Sabotage::PromiseLostAtRestart) {
-            self.hosts[host].journal.promise = None;
-            self.hosts[host].journal.goal = None;
+            self.lose_promise(host);
         }
         self.runs += 1;
         let fresh = self.fresh_copy();
@@ -250,7 +250,8 @@ impl World {
             .map(|d| d.path.end().saturating_sub(d.redo));
         Observation {
             postgres: pg.postgres(),
-            leftovers: pg.server.as_ref().is_some_and(|s| s.headless),
+            leftovers: pg.server.as_ref().is_some_and(|s| s.headless)
+                && !self.is_sabotaged(Sabotage::ChildrenNotAwaited),
             directory: pg.directory(),
             server: pg.look(self.now),
             redo_bytes: redo,
@@ -327,6 +328,7 @@ impl World {
             return;
         };
         keeper.memory.began(&step);
+        let word = step.word();
         let shown = self.tracing.then(|| format!("n{} {step:?}", host + 1));
         keeper.step = Some(Doing {
             step,
@@ -338,6 +340,7 @@ impl World {
         if let Some(shown) = shown {
             self.note(|| shown);
         }
+        self.moment(Moment::Step(word), host);
         self.step_goes_on(host, number);
     }
 
@@ -362,6 +365,7 @@ impl World {
         self.hosts[host].journal.apply(entry);
         if self.hosts[host].journal.promise > before.promise {
             self.hosts[host].journal_before_promise = Some(before.clone());
+            self.moment(Moment::Promised, host);
         }
         self.check_journal(host, &before);
         if crash == Some(true) {

@@ -119,6 +119,16 @@ impl Ledger {
 }
 
 impl World {
+    /// A commit that its own server has lost already: what comes after shows it.
+    pub(crate) fn acknowledge_late(&mut self, host: usize, id: u64) {
+        let Some((branch, lsn)) = self.ledger.commits.remove(&id).and_then(|c| c.place) else {
+            return;
+        };
+        self.ledger.acknowledged.push((self.now, host, self.now));
+        let furthest = self.ledger.frontier.entry(branch).or_default();
+        *furthest = lsn.max(*furthest);
+    }
+
     /// A client sees its commit succeed: the two invariants that all the rest is for.
     pub(crate) fn acknowledge(&mut self, host: usize, id: u64) {
         let now = self.now;

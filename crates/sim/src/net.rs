@@ -23,6 +23,8 @@ pub(crate) struct Net {
     pub(crate) slow: u64,
     /// One message in so many is lost at first.
     pub(crate) loss: u64,
+    /// Milliseconds added between a node and others.
+    pub(crate) lag: BTreeMap<usize, u64>,
 }
 
 impl Net {
@@ -62,7 +64,11 @@ impl World {
         if from == to {
             return self.after(0, event);
         }
-        let (loss, slow) = (self.net.loss, self.net.slow);
+        let (loss, mut slow) = (self.net.loss, self.net.slow);
+        if let (Place::Node(a), Place::Node(b)) = (from, to) {
+            let lag = |n: usize| self.net.lag.get(&n).copied().unwrap_or(0);
+            slow += lag(a) + lag(b);
+        }
         let lost = loss > 0 && self.rng.one_in(loss);
         if lost || !self.net.is_up(from, to) {
             let wait = 200 << tries.min(3);

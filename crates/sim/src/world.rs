@@ -76,6 +76,9 @@ pub(crate) struct World {
     /// Confirmations under way: the two records that have to be flushed.
     pub(crate) confirming: BTreeMap<(usize, u64), (u64, u64)>,
     pub(crate) faults: Vec<Fault>,
+    /// Faults that wait for a moment: until when, which, and how long after it.
+    pub(crate) armed: Vec<(u64, crate::faults::Moment, u64, Fault)>,
+    pub(crate) paused_until: u64,
     /// How many faults have struck.
     pub(crate) struck: usize,
     pub(crate) writing: bool,
@@ -137,6 +140,8 @@ impl World {
             promises: BTreeMap::new(),
             confirming: BTreeMap::new(),
             faults: Vec::new(),
+            armed: Vec::new(),
+            paused_until: 0,
             struck: 0,
             writing: false,
             pace: 40,
@@ -373,7 +378,7 @@ impl World {
             return;
         }
         self.pg_event(host, next, PgEvent::Client);
-        if !self.writing {
+        if !self.writing || self.now < self.paused_until {
             return;
         }
         let it = &mut self.hosts[host];

@@ -49,14 +49,24 @@ fn fixed_seeds_of_four_nodes_keep_every_invariant() {
     check(4, 1..=2);
 }
 
+/// The quick ones of `cargo xtask sim --controls`: each with a seed that is clean without.
 #[test]
-fn a_promise_that_is_not_on_the_disk_is_noticed() {
-    let caught = (1..=30).any(|seed| {
-        run_sabotaged(seed, 3, Sabotage::PromiseNotFsynced)
-            .broken
-            .is_some()
-    });
-    assert!(caught, "the simulator is too kind");
+fn broken_rules_are_noticed_by_seeds_that_are_clean_without() {
+    let quick = [
+        (Sabotage::PositionOnTheWay, 7, 4),
+        (Sabotage::OpensUnderNobody, 5, 4),
+        (Sabotage::ChildrenNotAwaited, 9, 3),
+        (Sabotage::RestoredTrusted, 4, 2),
+    ];
+    for (how, seed, nodes) in quick {
+        assert_eq!(run_seed(seed, nodes).broken, None, "seed {seed}");
+        let caught = run_sabotaged(seed, nodes, how).broken;
+        assert!(
+            caught.is_some(),
+            "{}: the simulator is too kind",
+            how.word()
+        );
+    }
 }
 
 #[test]

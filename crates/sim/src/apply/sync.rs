@@ -84,6 +84,10 @@ impl World {
             self.reload(host, file);
             return Next::Again(self.rng.between(8, 20));
         }
+        if self.is_sabotaged(Sabotage::ConfirmedByShow) && doing.note == 0 {
+            self.set_note(host, u64::from(doing.phase) + 1);
+            return Next::Again(1);
+        }
         let waits = self.hosts[host]
             .pg
             .server

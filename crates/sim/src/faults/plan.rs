@@ -1,6 +1,6 @@
 //! A random plan of faults and operations, from a seed.
 
-use super::{Fault, Link, Process, Trouble, Whom};
+use super::{Fault, Link, Moment, Process, Trouble, Whom};
 use crate::event::Event;
 use crate::monitor::Operation;
 use crate::rng::Rng;
@@ -21,6 +21,12 @@ impl World {
         for burst in 0..bursts {
             let room = STORM / bursts;
             let mut at = burst * room + rng.between(1000, room / 2);
+            if rng.one_in(2) {
+                for (later, fault) in targeted(&mut rng, self.hosts.len()) {
+                    self.fault_after((at + later).min(STORM - 20_000), fault);
+                }
+                continue;
+            }
             for _ in 0..rng.between(FAULTS.0, FAULTS.1) {
                 let fault = random_fault(&mut rng, self.hosts.len());
                 self.fault_after(at.min(STORM - 20_000), fault);
@@ -85,6 +91,135 @@ fn random_fault(rng: &mut Rng, nodes: usize) -> Fault {
         _ => Fault::Operate(Operation::Failover {
             allow_data_loss: false,
         }),
+    }
+}
+
+/// Faults in an order that a broken rule would not survive: at the moments that matter.
+fn targeted(rng: &mut Rng, nodes: usize) -> Vec<(u64, Fault)> {
+    let long = rng.between(8000, 40_000);
+    let short = rng.between(20, 1500);
+    let soon = rng.between(0, 300);
+    let mask = rng.next() & 0xff;
+    let other = Whom::Host(rng.below(nodes));
+    let process = |kind, whom, time| Fault::Process(kind, whom, time);
+    let when = |moment, after, fault| Fault::When(moment, after, Box::new(fault));
+    let lag = Fault::Link(Link::Lag(other, rng.between(100, 1500)), long);
+    let end_primary = match rng.between(0, 3) {
+        0 => process(Process::Freeze, Whom::Primary, rng.between(3000, 9000)),
+        1 => process(Process::PowerOff, Whom::Primary, rng.between(2000, 15_000)),
+        2 => Fault::Trouble(Trouble::BadStarts(small(rng, 3)), Whom::Primary),
+        _ => Fault::Link(Link::Split(mask), rng.between(4000, 12_000)),
+    };
+    let switch = Fault::Operate(Operation::Failover {
+        allow_data_loss: false,
+    });
+    let begin = if rng.one_in(3) { switch } else { end_primary };
+    let gone = |whom| process(Process::PowerOff, whom, long);
+    match rng.between(0, 9) {
+        // The power fails where a promise has just been given.
+        0 => vec![
+            (
+                0,
+                when(
+                    Moment::Promised,
+                    soon,
+                    process(Process::PowerOff, Whom::That, short),
+                ),
+            ),
+            (10, begin),
+        ],
+        // The network parts in the middle of an election.
+        1 => vec![
+            (
+                0,
+                when(Moment::Promised, soon, Fault::Link(Link::Split(mask), long)),
+            ),
+            (
+                5,
+                when(
+                    Moment::Promised,
+                    soon / 2,
+                    process(Process::KillHost, Whom::That, short),
+                ),
+            ),
+            (10, begin),
+        ],
+        2 => vec![
+            (
+                0,
+                when(
+                    Moment::Step("promote"),
+                    soon,
+                    Fault::Link(Link::Split(mask), long),
+                ),
+            ),
+            (10, begin),
+        ],
+        // The new primary is lost at once.
+        3 => vec![
+            (0, lag),
+            (0, when(Moment::Opened, soon * 4, gone(Whom::That))),
+            (rng.between(10, 3000), begin),
+        ],
+        4 => vec![
+            (0, lag),
+            (0, when(Moment::Step("promote"), soon / 4, gone(Whom::That))),
+            (rng.between(10, 3000), begin),
+        ],
+        // The primary is lost while its names change.
+        5 => vec![
+            (0, lag),
+            (
+                0,
+                when(Moment::Step("confirm-names"), soon, gone(Whom::Primary)),
+            ),
+            (50, Fault::Operate(random_operation(rng, nodes))),
+            (
+                100,
+                process(Process::KillHost, other, rng.between(3000, 6000)),
+            ),
+        ],
+        6 => vec![
+            (0, Fault::Link(Link::Slow(rng.between(20, 300)), long)),
+            (
+                0,
+                process(Process::KillHost, Whom::Standby, rng.between(3000, 6000)),
+            ),
+            (
+                3000,
+                when(
+                    Moment::Step("turn-waiting-on"),
+                    soon / 2,
+                    gone(Whom::Primary),
+                ),
+            ),
+        ],
+        // The store is put back to before the primary was left alone.
+        7 => vec![
+            (0, Fault::RestoreLater(rng.between(4000, 6000))),
+            (
+                100,
+                process(Process::KillHost, Whom::Standby, rng.between(6000, 9000)),
+            ),
+            (rng.between(6000, 9000), gone(Whom::Primary)),
+        ],
+        // Some do not hear the monitor, and Postgres fails to start.
+        8 => vec![
+            (0, Fault::Link(Link::Deaf(mask | 2), long)),
+            (
+                rng.between(100, 2000),
+                Fault::Trouble(Trouble::BadStarts(1 + small(rng, 2)), Whom::Primary),
+            ),
+        ],
+        // Nothing is written, and two are promoted in turn.
+        _ => vec![
+            (0, Fault::Pause(6000)),
+            (0, when(Moment::Opened, soon, gone(Whom::That))),
+            (
+                500,
+                process(Process::PowerOff, Whom::Primary, rng.between(3000, 6000)),
+            ),
+        ],
     }
 }
 

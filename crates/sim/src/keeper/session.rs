@@ -169,6 +169,7 @@ impl World {
         lease: Option<Time>,
     ) {
         let now = Time(self.now);
+        let answer = &self.tampered_answer(host, answer);
         let it = &mut self.hosts[host];
         let Some(keeper) = it.keeper.as_mut() else {
             return;

@@ -197,6 +197,22 @@ impl World {
         };
         link.sent += 1;
         let host = link.host;
+        // A push may come twice, and late: it is a hint, and harmless.
+        if let Event::ToKeeper {
+            down: down @ Down::Push(_),
+            ..
+        } = &event
+            && self.rng.one_in(4)
+        {
+            let again = Event::ToKeeper {
+                host,
+                session,
+                number: u64::MAX,
+                down: down.clone(),
+            };
+            let late = self.rng.between(10, 3000);
+            self.after(late, again);
+        }
         self.send(Place::Monitor, Place::Node(host), event);
     }
 }

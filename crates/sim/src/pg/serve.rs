@@ -5,6 +5,7 @@ use pgaf_protocol::{Fork, Lsn, TimelineId};
 
 use super::{ConfFile, Doing, Server, SyncNames};
 use crate::event::{Event, PgEvent};
+use crate::faults::Moment;
 use crate::sabotage::Sabotage;
 use crate::wal::{Branch, BranchId};
 use crate::world::World;
@@ -150,6 +151,7 @@ impl World {
                 branch.0
             )
         });
+        self.moment(Moment::Opened, host);
         self.write_wal(host, 100, None);
         self.pg_event(host, 10, PgEvent::Client);
     }

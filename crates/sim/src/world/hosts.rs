@@ -11,11 +11,7 @@ impl World {
         self.end_keeper(host, !power);
         self.hosts[host].fencer = None;
         if power && self.is_sabotaged(Sabotage::PromiseNotFsynced) {
-            let it = &mut self.hosts[host];
-            it.journal = it
-                .journal_before_promise
-                .take()
-                .unwrap_or_else(|| it.journal.clone());
+            self.lose_promise(host);
         }
         self.hosts[host].up = !power;
         self.hosts[host].deferred.clear();
@@ -122,6 +118,7 @@ impl World {
             }
             Heal::Hasten => {
                 self.net.slow = 0;
+                self.net.lag.clear();
                 self.net.loss = 0;
             }
         }
