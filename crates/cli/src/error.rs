@@ -24,8 +24,12 @@ pub(crate) enum ExitCode {
     PgCtl = 5,
     /// The monitor cannot be reached, or refuses.
     Monitor = 6,
+    /// The Citus coordinator refused, or does not answer.
+    Coordinator = 7,
     /// Waited too long, no pid file, or a service refuses to start.
     Internal = 12,
+    /// An extension that the node needs is not installed.
+    ExtensionMissing = 13,
 }
 
 /// How loud the first line of a failure is.

@@ -128,21 +128,21 @@ const CREATE: Command = group(
             "Initialize a pg_auto_failover citus coordinator node",
             "",
             &[tables::CREATE_COORDINATOR, tables::SSL],
-            commands::not_built,
+            commands::create_postgres::coordinator,
         ),
         leaf(
             "worker",
             "Initialize a pg_auto_failover citus worker node",
             "",
             &[tables::CREATE_WORKER, tables::SSL],
-            commands::not_built,
+            commands::create_postgres::worker,
         ),
         leaf(
             "formation",
             "Create a new formation on the pg_auto_failover monitor",
             "[ --pgdata --monitor ] --formation --kind [ --dbname ]",
             &[tables::CREATE_FORMATION],
-            commands::not_built,
+            commands::formation::create,
         ),
     ],
 );
@@ -170,7 +170,7 @@ const DROP: Command = group(
             "Drop a formation on the pg_auto_failover monitor",
             "[ --pgdata --monitor ] --formation",
             &[tables::DROP_FORMATION],
-            commands::not_built,
+            commands::formation::drop,
         ),
     ],
 );
@@ -472,7 +472,7 @@ const ACTIVATE: Command = leaf(
     "Activate a Citus worker from the Citus coordinator",
     "[ --pgdata ]",
     &[tables::PGDATA_JSON],
-    commands::not_built,
+    commands::activate::run,
 );
 
 const DO: Command = group(

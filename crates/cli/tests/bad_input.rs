@@ -497,11 +497,8 @@ fn commands_that_are_not_built_say_so() {
     let home = Home::new();
     let keeper = home.keeper();
     for words in [
-        &["create", "worker"][..],
-        &["create", "formation", "--formation", "f", "--kind", "pgsql"],
-        &["enable", "maintenance"],
+        &["enable", "maintenance"][..],
         &["disable", "monitor"],
-        &["activate"],
         &["watch"],
         &["show", "state", "--watch"],
     ] {

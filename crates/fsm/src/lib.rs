@@ -29,6 +29,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod citus;
 pub mod group;
 pub mod invariants;
 pub mod node;

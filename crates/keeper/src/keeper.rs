@@ -3,6 +3,7 @@
 //! Owns the journal and the order of things. It must never act on what is not journaled, and never
 //! judge high availability itself: `pgaf_fsm::node` does.
 
+mod citus;
 mod leave;
 mod say;
 
@@ -56,6 +57,10 @@ pub(crate) struct Ends {
     pub(crate) wishes: mpsc::Sender<LookWish>,
     /// Who ends Postgres with the lease.
     pub(crate) fencer: Rc<Fencer>,
+    /// What the Citus task is to do.
+    pub(crate) citus_orders: watch::Sender<crate::citus::Orders>,
+    /// What it has found.
+    pub(crate) citus_found: watch::Receiver<crate::citus::Found>,
 }
 
 /// One keeper.
@@ -88,6 +93,8 @@ pub(crate) struct Keeper<'a, I: Instance> {
     /// When Postgres was looked at last.
     looked: Time,
     logged: Logged,
+    /// What the monitor said last about Citus.
+    citus: pgaf_protocol::CitusOrders,
 }
 
 /// What was logged last, so that it is logged once.
@@ -131,6 +138,7 @@ impl<'a, I: Instance> Keeper<'a, I> {
             last_wish: 0,
             looked: clock::now(),
             logged: Logged::default(),
+            citus: pgaf_protocol::CitusOrders::default(),
         }
     }
 
@@ -192,6 +200,12 @@ impl<'a, I: Instance> Keeper<'a, I> {
             observation = poll_look(&mut self.looking) => self.saw(observation),
             Some(look) = self.ends.looks.recv(), if self.has_looked => {
                 self.extras.look = Some(look);
+                self.publish();
+            }
+            Ok(()) = self.ends.citus_found.changed(), if self.has_looked => {
+                let found = self.ends.citus_found.borrow_and_update().clone();
+                self.extras.metadata = found.metadata;
+                self.extras.shut_out = found.shut_out;
                 self.publish();
             }
             // A look that is under way is not begun again: its own deadline ends it.
@@ -324,6 +338,9 @@ impl<'a, I: Instance> Keeper<'a, I> {
             self.memory.granted(until, answer.incarnation);
             self.tell_fencer();
         }
+        if let Some(orders) = answer.citus {
+            self.citus = orders;
+        }
         if let Some((number, peer)) = answer.look
             && number != self.last_wish
         {
@@ -350,6 +367,7 @@ impl<'a, I: Instance> Keeper<'a, I> {
             self.plan = decide(&self.view());
             self.log_plan();
             self.publish();
+            self.order_citus();
             if let Some((step, _)) = &self.running {
                 let dropped =
                     goal_changed && step.may_be_dropped() && self.plan.step.as_ref() != Some(step);

@@ -17,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may panic"))]
 
 mod change;
+mod citus;
 mod clock;
 mod config;
 mod create;

@@ -79,6 +79,8 @@ pub async fn run(
     let (answers_in, incoming) = mpsc::channel(BACKLOG);
     let (looks_in, looks) = mpsc::channel(BACKLOG);
     let (wishes, wanted) = mpsc::channel(BACKLOG);
+    let (citus_orders, orders) = watch::channel(crate::citus::Orders::default());
+    let (found, citus_found) = watch::channel(crate::citus::Found::default());
     let (monitor, session) = connect(&config, reports, answers_in);
     let ends = Ends {
         incoming,
@@ -88,12 +90,15 @@ pub async fn run(
         looks,
         wishes,
         fencer,
+        citus_orders,
+        citus_found,
     };
     let keeper = Keeper::new(&local, file, address(&config), journal, ends);
     let work = serve(keeper, &local, until, shutdown, reload, monitor);
     let ended = tokio::select! {
         ended = work => ended,
         () = witness(&local, wanted, looks_in) => Ok(Ended::Stopped),
+        () = crate::citus::serve(&local, config.kind, orders, found) => Ok(Ended::Stopped),
     };
     for task in [Some(reaper), session].into_iter().flatten() {
         task.abort();

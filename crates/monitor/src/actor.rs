@@ -25,8 +25,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgaf_fsm::group::operate;
-use pgaf_protocol::{Answer, NodeId, NodeState, Peer, Stamp, Time};
+use pgaf_fsm::group::{Kind, operate};
+use pgaf_protocol::{Answer, CitusOrders, FormationId, NodeId, NodeState, Peer, Stamp, Time};
 use pgaf_store::{Batch, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +65,8 @@ pub(crate) struct Actor {
     disk_line: Option<Time>,
     /// Nodes whose Postgres has run: only those are probed.
     watching: BTreeSet<NodeId>,
+    /// What each node of a Citus formation was told last, beside its goal.
+    told_citus: BTreeMap<NodeId, Option<CitusOrders>>,
 }
 
 impl Actor {
@@ -85,6 +87,7 @@ impl Actor {
             paces: BTreeMap::new(),
             disk_line: None,
             watching,
+            told_citus: BTreeMap::new(),
         }
     }
 
@@ -289,6 +292,38 @@ impl Actor {
                     self.push(id, &self.state.answering().pushed(group, node));
                 }
             }
+        }
+        self.tell_citus(turn, &answered);
+    }
+
+    /// Tells nodes of the Citus formations that this turn touched what is wanted of them now, when
+    /// it is something else than they were told last.
+    fn tell_citus(&mut self, turn: &Turn, answered: &BTreeSet<NodeId>) {
+        let touched: BTreeSet<&FormationId> = turn.before.keys().map(|key| &key.0).collect();
+        let all = turn.memory_before.is_some();
+        let mut pushes = Vec::new();
+        let mut told = std::mem::take(&mut self.told_citus);
+        let answering = self.state.answering();
+        for formation in self.state.memory.cluster.formations.values() {
+            if formation.kind != Kind::Citus || !(all || touched.contains(&formation.id)) {
+                continue;
+            }
+            for group in formation.groups.values() {
+                for node in group.nodes.values() {
+                    let orders = answering.citus(group, node);
+                    if told.get(&node.id) == Some(&orders) {
+                        continue;
+                    }
+                    told.insert(node.id, orders);
+                    if !answered.contains(&node.id) {
+                        pushes.push((node.id, answering.pushed(group, node)));
+                    }
+                }
+            }
+        }
+        self.told_citus = told;
+        for (node, answer) in pushes {
+            self.push(node, &answer);
         }
     }
 

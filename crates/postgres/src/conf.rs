@@ -153,6 +153,17 @@ pub struct SslFiles {
     pub crl: Option<PathBuf>,
 }
 
+/// What a node of a Citus formation is set to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CitusSettings {
+    /// `citus.node_conninfo`: how nodes reach each other, beyond host and port.
+    pub node_conninfo: String,
+    /// `citus.local_hostname`: how the node reaches itself.
+    pub local_hostname: String,
+    /// `citus.cluster_name` of a read replica, which then reads from its own cluster only.
+    pub replica_of: Option<String>,
+}
+
 /// What we enforce, whole: the file is rebuilt from this each time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Enforced {
@@ -174,6 +185,8 @@ pub struct Enforced {
     pub receiver_timeout: Duration,
     /// `wal_level = logical` (Citus); a user's own `logical` stays in any case.
     pub logical: bool,
+    /// A node of a Citus formation.
+    pub citus: Option<CitusSettings>,
     /// Major version of Postgres: which settings exist.
     pub major: u32,
 }

@@ -18,6 +18,7 @@
 
 pub mod basebackup;
 pub mod certs;
+pub mod citus;
 pub mod client;
 pub mod command;
 pub mod conf;

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CopyId, History, Incarnation, KeeperSettings, Lineage, Member, NodeId, NodeState, Position,
-    Stamp, SyncConfig, TimelineId,
+    CitusOrders, CopyId, History, Incarnation, KeeperSettings, Lineage, Member, NodeId, NodeState,
+    Position, Stamp, SyncConfig, TimelineId,
 };
 
 /// One goal: durable at the monitor before it is sent, journaled by the keeper before it acts.
@@ -181,4 +181,7 @@ pub struct Answer {
     /// sent back with what was seen.
     #[serde(default)]
     pub look: Option<(u64, Peer)>,
+    /// In a formation of kind Citus.
+    #[serde(default)]
+    pub citus: Option<CitusOrders>,
 }

@@ -18,6 +18,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod citus;
 mod explain;
 mod goal;
 mod id;
@@ -31,6 +32,9 @@ mod term;
 mod time;
 mod timeline;
 
+pub use citus::{
+    CitusOrders, Held, Metadata, MetadataSeen, Removal, Replica, SeenRow, Stage, WantedRow,
+};
 pub use explain::{Explanation, Fact, NodeView, Waiting};
 pub use goal::{Answer, Fetch, Follow, Goal, Lead, Lease, Order, Peer, Promote, Reach};
 pub use id::{CopyId, FormationId, GroupId, Incarnation, Lineage, NodeId, ParseIdError};

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CopyId, FormationId, GroupId, History, Incarnation, Lineage, Lsn, NodeId, NodeState, Position,
-    Stamp, Term, TimelineId,
+    CopyId, FormationId, GroupId, History, Incarnation, Lineage, Lsn, MetadataSeen, NodeId,
+    NodeState, Position, Stamp, Term, TimelineId,
 };
 
 /// Everything a keeper sees, sent when something changed and at least every heartbeat.
@@ -96,6 +96,12 @@ pub struct Report {
     /// with the lease, whatever becomes of the keeper (`safety.md` §5.3).
     #[serde(default)]
     pub leased: Option<Stamp>,
+    /// The coordinator's primary: its node metadata.
+    #[serde(default)]
+    pub metadata: Option<MetadataSeen>,
+    /// Hosts whose sessions this node refuses at present.
+    #[serde(default)]
+    pub shut_out: Vec<String>,
 }
 
 /// What a data directory was used as last.

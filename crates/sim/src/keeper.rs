@@ -462,6 +462,7 @@ impl World {
             look: keeper.look,
             leaving: false,
             answered: keeper.answered,
+            ..Extras::default()
         };
         keeper.report = report(&view, &keeper.plan, &extras);
         let gist = gist(&keeper.report);

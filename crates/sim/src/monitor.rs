@@ -167,6 +167,7 @@ impl Monitor {
             peers: Vec::new(),
             settings: KeeperSettings::from(&self.settings),
             look: None,
+            citus: None,
         }
     }
 

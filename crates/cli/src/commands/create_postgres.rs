@@ -1,26 +1,44 @@
-//! `create postgres`.
+//! `create postgres`, `create coordinator`, `create worker`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pgaf_keeper::{Joining, Until};
 use pgaf_postgres::conninfo::Conninfo;
 use pgaf_postgres::locate::Search;
+use pgaf_protocol::{GroupId, NodeKind};
 
 use super::create_monitor::existing;
 use super::run::refuse_root;
 use super::{Context, block_on};
 use crate::config::{Config, Role};
 use crate::error::{ExitCode, Failure};
-use crate::options::create::{self, SslChoice, variable};
+use crate::options::create::{self, Replica, SslChoice, variable};
 use crate::options::parse::Parsed;
 use crate::options::values;
 use crate::paths::{self, Paths};
 use crate::target::{self, DEFAULT_PORT, MONITOR_VARIABLE};
 use crate::{hostname, joining, service};
 
-/// Creates a node and, with `--run`, runs it.
+/// The database of Citus nodes when none is named. Source: the old program.
+const CITUS_DATABASE: &str = "citus";
+
+/// Creates a node of plain Postgres and, with `--run`, runs it.
 pub(crate) fn run(context: &Context<'_>, parsed: &Parsed) -> Result<(), Failure> {
-    let wishes = Wishes::of(context, parsed)?;
+    create(context, parsed, NodeKind::Standalone)
+}
+
+/// Creates a Citus coordinator.
+pub(crate) fn coordinator(context: &Context<'_>, parsed: &Parsed) -> Result<(), Failure> {
+    create(context, parsed, NodeKind::Coordinator)
+}
+
+/// Creates a Citus worker.
+pub(crate) fn worker(context: &Context<'_>, parsed: &Parsed) -> Result<(), Failure> {
+    create(context, parsed, NodeKind::Worker)
+}
+
+fn create(context: &Context<'_>, parsed: &Parsed, kind: NodeKind) -> Result<(), Failure> {
+    let wishes = Wishes::of(context, parsed, kind)?;
     let paths = paths::of_command(parsed.value("pgdata"))?;
     refuse_root()?;
     let mut config = existing(&paths, Role::Keeper)?;
@@ -107,21 +125,26 @@ struct Wishes {
     port: Option<u16>,
     monitor: (String, Conninfo),
     joining: Joining,
+    kind: NodeKind,
+    citus: Replica,
 }
 
 impl Wishes {
-    fn of(context: &Context<'_>, parsed: &Parsed) -> Result<Self, Failure> {
+    fn of(context: &Context<'_>, parsed: &Parsed, kind: NodeKind) -> Result<Self, Failure> {
         let ssl = SslChoice::of(parsed).map_err(|failure| context.misuse_of_choice(failure))?;
         let auth = create::auth(parsed).map_err(|failure| context.misuse_of_choice(failure))?;
         let hba_level = create::hba_level(parsed, &auth)?;
         let port = create::port(parsed)?;
         let defaults = Joining::default();
+        let citus = create::replica(parsed)?;
         let joining = Joining {
-            candidate_priority: create::candidate_priority(parsed)?
-                .unwrap_or(defaults.candidate_priority),
+            candidate_priority: match create::candidate_priority(parsed)? {
+                _ if citus.is_replica() => 0,
+                given => given.unwrap_or(defaults.candidate_priority),
+            },
+            group: create::group(parsed)?.map(GroupId),
             replication_quorum: create::replication_quorum(parsed)?
                 .unwrap_or(defaults.replication_quorum),
-            ..defaults
         };
         let monitor = monitor(context, parsed)?;
         Ok(Self {
@@ -131,6 +154,8 @@ impl Wishes {
             port,
             monitor,
             joining,
+            kind,
+            citus,
         })
     }
 
@@ -143,6 +168,7 @@ impl Wishes {
         };
         let (uri, conninfo) = &self.monitor;
         config.put("pg_autoctl", "monitor", uri.as_str());
+        config.put("pg_autoctl", "nodekind", self.kind.label());
         config.put_some("pg_autoctl", "formation", parsed.value("formation"));
         config.put_some("pg_autoctl", "name", own("name", "PG_AUTOCTL_NODE_NAME"));
         config.put_some("pg_autoctl", "hostname", parsed.value("hostname"));
@@ -160,7 +186,17 @@ impl Wishes {
         config.put("postgresql", "pgdata", paths.pgdata.display().to_string());
         config.put("postgresql", "pg_ctl", pg_ctl.display().to_string());
         config.put_some("postgresql", "username", own("username", "PGUSER"));
-        config.put_some("postgresql", "dbname", own("dbname", "PGDATABASE"));
+        let dbname = own("dbname", "PGDATABASE");
+        let dbname = match self.kind {
+            NodeKind::Standalone => dbname,
+            NodeKind::Coordinator | NodeKind::Worker => {
+                check_citus(&pg_ctl)?;
+                self.citus.store(config);
+                Some(dbname.unwrap_or_else(|| CITUS_DATABASE.to_owned()))
+            }
+        };
+        config.put_some("postgresql", "dbname", dbname);
+        config.put_some("postgresql", "proxyport", parsed.value("proxyport"));
         config.put_some("postgresql", "host", own("pghost", "PGHOST"));
         config.put_some("postgresql", "port", self.port.map(|port| port.to_string()));
         config.put_some("postgresql", "listen_addresses", parsed.value("listen"));
@@ -205,6 +241,28 @@ fn monitor(context: &Context<'_>, parsed: &Parsed) -> Result<(String, Conninfo),
     })?;
     let conninfo = target::parse_uri(&uri)?;
     Ok((uri, conninfo))
+}
+
+/// Without the extension, Postgres would not even start: better said before anything is written.
+fn check_citus(pg_ctl: &Path) -> Result<(), Failure> {
+    let asked = pg_ctl.parent().map(|bin| {
+        std::process::Command::new(bin.join("pg_config"))
+            .arg("--sharedir")
+            .output()
+    });
+    // Where there is no pg_config, Postgres' own words must do.
+    let Some(Ok(answer)) = asked else {
+        return Ok(());
+    };
+    let folder = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
+    if !answer.status.success() || Path::new(&folder).join("extension/citus.control").exists() {
+        return Ok(());
+    }
+    Err(Failure::fatal(
+        ExitCode::ExtensionMissing,
+        format!("the extension citus is not installed for {}", pg_ctl.display()),
+    )
+    .hint("install it, see https://docs.citusdata.com/en/stable/installation/, or choose another Postgres with --pgctl"))
 }
 
 fn locate(pg_ctl: Option<PathBuf>) -> Result<PathBuf, Failure> {

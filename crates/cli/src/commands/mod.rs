@@ -1,11 +1,13 @@
 //! One module per verb. A command reads its options, does one thing, and prints through `render`.
 
+pub(crate) mod activate;
 pub(crate) mod config;
 pub(crate) mod config_check;
 pub(crate) mod create_monitor;
 pub(crate) mod create_postgres;
 pub(crate) mod drop;
 pub(crate) mod fencer;
+pub(crate) mod formation;
 pub(crate) mod help;
 pub(crate) mod inspect;
 pub(crate) mod metadata;

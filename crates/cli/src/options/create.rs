@@ -315,3 +315,63 @@ pub(crate) fn replication_quorum(parsed: &Parsed) -> Result<Option<bool>, Failur
         }),
     }
 }
+
+/// `--citus-secondary` and `--citus-cluster`: a read replica, or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Replica {
+    secondary: bool,
+    cluster: Option<String>,
+}
+
+impl Replica {
+    /// Whether the node is a read replica.
+    pub(crate) fn is_replica(&self) -> bool {
+        self.secondary
+    }
+
+    /// Writes the choice to a configuration.
+    pub(crate) fn store(&self, config: &mut Config) {
+        let role = if self.secondary {
+            "secondary"
+        } else {
+            "primary"
+        };
+        config.put("citus", "role", role);
+        config.put_some("citus", "cluster_name", self.cluster.as_deref());
+    }
+}
+
+/// Reads the choice of a read replica.
+///
+/// # Errors
+/// Exit code 1 for one without the other, or with a candidate priority.
+pub(crate) fn replica(parsed: &Parsed) -> Result<Replica, Failure> {
+    let replica = Replica {
+        secondary: parsed.flag("citus-secondary"),
+        cluster: parsed.value("citus-cluster").map(str::to_owned),
+    };
+    let named = replica.cluster.as_deref().is_some_and(|c| c != "default");
+    let refuse = |text: &str| Err(Failure::fatal(ExitCode::BadArgs, text));
+    if replica.secondary && !named {
+        return refuse("When using --citus-secondary, please also use --citus-cluster");
+    }
+    if named && !replica.secondary {
+        return refuse("When using --citus-cluster, please also use --citus-secondary");
+    }
+    if replica.secondary && candidate_priority(parsed)?.is_some_and(|p| p != 0) {
+        return refuse("When using --citus-secondary, --candidate-priority must be 0");
+    }
+    Ok(replica)
+}
+
+/// `--group` of a worker.
+///
+/// # Errors
+/// Exit code 1 for what is no number, and for 0, which is the coordinator's.
+pub(crate) fn group(parsed: &Parsed) -> Result<Option<i32>, Failure> {
+    let Some(text) = parsed.value("group") else {
+        return Ok(None);
+    };
+    let number = values::integer("--group", text, 1, i64::from(i32::MAX))?;
+    Ok(i32::try_from(number).ok())
+}

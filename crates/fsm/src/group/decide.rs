@@ -181,6 +181,7 @@ fn deadline(facts: &Facts<'_>, suspects: &BTreeSet<NodeId>) -> Option<Time> {
         times.push(facts.live.leased_until);
     }
     let since = facts.phase_since;
+    times.extend(super::hold::deadline(facts));
     match facts.group.phase {
         Phase::Steady => times.push(since.plus(ms(settings.return_wait_ms))),
         Phase::Preparing(_) | Phase::Collecting(_) | Phase::Promoting { .. } => {

@@ -21,6 +21,7 @@ use super::candidates::{
 use super::config;
 use super::facts::Facts;
 use super::fetch;
+use super::hold;
 use super::lease;
 use super::model::{Election, Event, Group, Leader, Phase};
 use super::promotion::{promote, promoting};
@@ -194,6 +195,9 @@ fn preparing(facts: &Facts<'_>, group: &mut Group, election: Election) -> Step {
             "the primary writes a checkpoint before it stops, writes go on".to_string(),
             None,
         );
+    }
+    if let Some(step) = hold::wait(facts, group, &election, &candidates) {
+        return step;
     }
     begin(
         group,

@@ -7,6 +7,8 @@ use pgaf_protocol::{
     Time,
 };
 
+use crate::citus::Coordinator;
+
 use super::health::{Verdict, judge};
 use super::live::LiveGroup;
 use super::model::{Formation, Group, Kind, Leader, Node};
@@ -20,6 +22,23 @@ pub struct FormationView {
     pub number_sync_standbys: u32,
     /// Whether groups may have standbys.
     pub opt_secondary: bool,
+    /// What a group of kind Citus knows of its coordinator; nothing until [`Self::of`] says so.
+    pub coordinator: Coordinator,
+}
+
+impl FormationView {
+    /// The view of one group; `coordinator` is what this monitor knows of group 0.
+    #[must_use]
+    pub fn of(formation: &Formation, group: GroupId, coordinator: Option<&LiveGroup>) -> Self {
+        let coordinator = match formation.kind {
+            Kind::Pgsql => Coordinator::default(),
+            Kind::Citus => Coordinator::of(formation, coordinator, group),
+        };
+        Self {
+            coordinator,
+            ..Self::from(formation)
+        }
+    }
 }
 
 impl From<&Formation> for FormationView {
@@ -28,6 +47,7 @@ impl From<&Formation> for FormationView {
             kind: f.kind,
             number_sync_standbys: f.number_sync_standbys,
             opt_secondary: f.opt_secondary,
+            coordinator: Coordinator::default(),
         }
     }
 }

@@ -134,7 +134,8 @@ fn may_go(facts: &Facts<'_>, node: &Node) -> bool {
         return false;
     }
     if facts.leader().is_some_and(|l| l.node == node.id) {
-        return facts.staying().next().is_none();
+        // A worker that the coordinator still lists is not taken away under its shards.
+        return facts.staying().next().is_none() && !super::hold::is_listed(facts);
     }
     node.copy.is_none_or(|copy| !facts.is_listed(copy))
 }

@@ -22,6 +22,7 @@ mod fetch;
 mod fold;
 mod goals;
 mod health;
+mod hold;
 mod lease;
 mod live;
 mod model;

@@ -142,6 +142,9 @@ pub struct Election {
     pub target: Option<NodeId>,
     /// The planned candidate, once its wait for the old primary's end has begun.
     pub reaching: Option<(NodeId, Position)>,
+    /// A Citus worker's planned candidate, once the coordinator is asked to hold writes for it.
+    #[serde(default)]
+    pub hold: Option<NodeId>,
     /// The candidate that takes the WAL it lacks from another member (`safety.md` §4.5).
     #[serde(default)]
     pub fetching: Option<Fetching>,

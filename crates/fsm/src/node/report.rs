@@ -1,8 +1,11 @@
 //! What the keeper says to the monitor.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use pgaf_protocol::{
-    CopyId, CopyRole, Look, Order, PROTOCOL_VERSION, Postgres, Promise, Report, TimelineId,
-    UpstreamSeen,
+    CopyId, CopyRole, Look, MetadataSeen, Order, PROTOCOL_VERSION, Postgres, Promise, Report,
+    TimelineId, UpstreamSeen,
 };
 
 use super::{Directory, NodeView, Plan, Replication, Work};
@@ -16,6 +19,10 @@ pub struct Extras {
     pub leaving: bool,
     /// The answer of this run whose incarnation is obeyed has come.
     pub answered: bool,
+    /// What the coordinator's node metadata says.
+    pub metadata: Option<MetadataSeen>,
+    /// Hosts whose sessions are refused.
+    pub shut_out: Vec<String>,
 }
 
 /// Makes the report.
@@ -67,6 +74,11 @@ pub fn report(view: &NodeView, plan: &Plan, extras: &Extras) -> Report {
         closed: view.memory.hba.as_ref().is_some_and(|hba| hba.closed)
             && observation.postgres.is_running(),
         leased: journal.lease().filter(|_| observation.fencer),
+        metadata: extras
+            .metadata
+            .clone()
+            .filter(|_| observation.postgres.is_primary()),
+        shut_out: extras.shut_out.clone(),
     }
 }
 

@@ -1,7 +1,10 @@
 //! From the brain's configuration to files: settings, rules, roles.
 
+use pgaf_fsm::citus::DEFAULT_CLUSTER;
 use pgaf_fsm::node::{Conf, Names, Replication};
-use pgaf_postgres::conf::{self as files, Defaults, Enforced, StandbyNames, Upstream};
+use pgaf_postgres::conf::{
+    self as files, CitusSettings, Defaults, Enforced, StandbyNames, Upstream,
+};
 use pgaf_postgres::conninfo::Conninfo;
 use pgaf_postgres::hba::{REPLICATION_ROLE, Rule};
 use pgaf_postgres::server::{Extension, Objects};
@@ -49,6 +52,7 @@ impl Local {
             replication,
             receiver_timeout: Duration::from_millis(journal.settings.unhealthy_timeout_ms * 2),
             logical: config.kind != NodeKind::Standalone,
+            citus: citus(&config),
             major: self.installation.version.major,
         }
     }
@@ -104,10 +108,7 @@ impl Local {
             username: config.username.clone(),
             dbname: config.dbname.clone(),
             replication_password: config.replication_password.clone(),
-            extensions: vec![Extension {
-                name: "pg_stat_statements".into(),
-                required: false,
-            }],
+            extensions: extensions(config.kind),
         }
     }
 
@@ -115,6 +116,41 @@ impl Local {
     pub(super) fn source(&self, peer: &Peer) -> Conninfo {
         let config = self.config();
         upstream(&config, peer, Some(&config.dbname))
+    }
+}
+
+/// What a node of a Citus formation is set to.
+fn citus(config: &KeeperConfig) -> Option<CitusSettings> {
+    if config.kind == NodeKind::Standalone {
+        return None;
+    }
+    let mut conninfo = Conninfo {
+        sslmode: Some(config.sslmode),
+        ..Conninfo::default()
+    };
+    if let Some(ssl) = &config.ssl {
+        conninfo.sslrootcert.clone_from(&ssl.ca);
+        conninfo.sslcrl.clone_from(&ssl.crl);
+    }
+    Some(CitusSettings {
+        node_conninfo: conninfo.to_keywords(),
+        local_hostname: config.host.clone(),
+        replica_of: Some(config.cluster.clone()).filter(|c| c != DEFAULT_CLUSTER),
+    })
+}
+
+fn extensions(kind: NodeKind) -> Vec<Extension> {
+    let statements = Extension {
+        name: "pg_stat_statements".into(),
+        required: false,
+    };
+    let citus = Extension {
+        name: "citus".into(),
+        required: true,
+    };
+    match kind {
+        NodeKind::Standalone => vec![statements],
+        NodeKind::Coordinator | NodeKind::Worker => vec![citus, statements],
     }
 }
 

@@ -163,7 +163,7 @@ impl Local {
         }
     }
 
-    fn config(&self) -> Arc<KeeperConfig> {
+    pub(crate) fn config(&self) -> Arc<KeeperConfig> {
         Arc::clone(&self.config.borrow())
     }
 
@@ -171,7 +171,7 @@ impl Local {
         Arc::clone(&self.journal.borrow())
     }
 
-    fn server(&self) -> Server {
+    pub(crate) fn server(&self) -> Server {
         self.server.borrow().clone()
     }
 

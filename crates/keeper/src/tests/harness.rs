@@ -275,6 +275,8 @@ impl Node {
             looks,
             wishes,
             fencer,
+            citus_orders: watch::channel(crate::citus::Orders::default()).0,
+            citus_found: watch::channel(crate::citus::Found::default()).1,
         };
         let address = self.peer();
         let keeper = |mut left: oneshot::Receiver<StopMode>| {
@@ -338,6 +340,7 @@ impl Node {
             peers: self.peers.clone(),
             settings: KeeperSettings::default(),
             look: None,
+            citus: None,
         };
         *self.answer.borrow_mut() = Some(answer.clone());
         let answers = &self.running.as_ref().unwrap().answers;

@@ -1,16 +1,21 @@
 //! What a keeper is told: its goal, and what it needs to work on it.
 
-use pgaf_fsm::group::{Group, Node, granted, peer};
+use std::collections::BTreeMap;
+
+use pgaf_fsm::group::{Group, LiveGroup, Node, granted, peer};
 use pgaf_protocol::{
-    Answer, Goal, KeeperSettings, Lease, NodeState, Order, PROTOCOL_VERSION, Peer, Stamp,
+    Answer, CitusOrders, Goal, GroupId, KeeperSettings, Lease, NodeState, Order, PROTOCOL_VERSION,
+    Peer, Stamp,
 };
 
-use super::memory::Memory;
+use super::memory::{Key, Memory};
 
 /// Everything an answer is made of.
 pub(crate) struct Answering<'a> {
     pub(crate) memory: &'a Memory,
     pub(crate) settings: KeeperSettings,
+    /// What this monitor knows of each group while it runs.
+    pub(crate) live: &'a BTreeMap<Key, LiveGroup>,
 }
 
 impl Answering<'_> {
@@ -27,8 +32,16 @@ impl Answering<'_> {
         let others = group.nodes.values().filter(|n| n.id != node.id);
         Answer {
             peers: others.map(peer).collect(),
+            citus: self.citus(group, node),
             ..self.with_goal(node.goal.clone())
         }
+    }
+
+    /// What a node of a Citus formation is told beside its goal.
+    pub(crate) fn citus(&self, group: &Group, node: &Node) -> Option<CitusOrders> {
+        let formation = self.memory.cluster.formations.get(&group.formation)?;
+        let coordinator = self.live.get(&(group.formation.clone(), GroupId(0)));
+        pgaf_fsm::citus::orders(formation, coordinator, group, node)
     }
 
     /// A wish for a fresh look at a peer; pushed.
@@ -63,6 +76,7 @@ impl Answering<'_> {
             peers: Vec::new(),
             settings: self.settings,
             look: None,
+            citus: None,
         }
     }
 

@@ -8,7 +8,7 @@ use pgaf_fsm::group::{
     longest_ms, restored,
 };
 use pgaf_protocol::{
-    Explanation, KeeperSettings, Lineage, NodeId, Report, Settings, Time, Waiting,
+    Explanation, GroupId, KeeperSettings, Lineage, NodeId, Report, Settings, Time, Waiting,
 };
 use pgaf_store::StoreError;
 
@@ -23,6 +23,9 @@ use crate::sql::{Closed, SessionId, SqlError, codes};
 /// Looks at one group in a row, each on what the last one changed. It settles in a few; more than
 /// this is a fault in the rules, and the group is looked at again with the next input.
 const ROUNDS: usize = 24;
+
+/// The group of a Citus formation that knows all others.
+const COORDINATOR: GroupId = GroupId(0);
 
 /// The present state.
 #[derive(Debug)]
@@ -83,6 +86,7 @@ impl State {
         answer::Answering {
             memory: &self.memory,
             settings: KeeperSettings::from(&self.settings),
+            live: &self.live,
         }
     }
 
@@ -169,10 +173,20 @@ impl State {
             return;
         };
         let phase = std::mem::discriminant(&group.phase);
+        let told = |live: &LiveGroup| live.report(node).and_then(|r| r.metadata.clone());
+        let before = told(live);
         let events = fold(group, live, report, at);
         if std::mem::discriminant(&group.phase) != phase {
             live.phase_since = turn.now;
         }
+        // Other groups of the formation may wait for what the coordinator has done.
+        if told(live) != before {
+            let others = formation_groups(&self.memory, key);
+            turn.dirty.extend(others);
+        }
+        let Some(group) = self.memory.group(key) else {
+            return;
+        };
         let is_gone = !group.nodes.contains_key(&node);
         if runs && self.seen.get(&node).is_some_and(|s| s.health != 1) {
             turn.unseen.insert(node);
@@ -193,11 +207,12 @@ impl State {
         }
         turn.keep(key, &self.memory, self.live.get(key));
         let _ = self.live_mut(key);
+        let coordinator = (key.0.clone(), COORDINATOR);
         for _ in 0..ROUNDS {
             let Some(formation) = self.memory.cluster.formations.get_mut(&key.0) else {
                 return;
             };
-            let view = FormationView::from(&*formation);
+            let view = FormationView::of(formation, key.1, self.live.get(&coordinator));
             let (Some(group), Some(live)) =
                 (formation.groups.get_mut(&key.1), self.live.get_mut(key))
             else {
@@ -329,7 +344,7 @@ impl State {
             )
             .with_hint("List formations with: pg_autoctl show uri"));
         };
-        let view = FormationView::from(wanted);
+        let coordinator = self.live.get(&(wanted.id.clone(), COORDINATOR));
         let nobody = LiveGroup::default();
         let mut explanations = Vec::new();
         for it in wanted.groups.values() {
@@ -340,6 +355,7 @@ impl State {
                 .live
                 .get(&(it.formation.clone(), it.id))
                 .unwrap_or(&nobody);
+            let view = FormationView::of(wanted, it.id, coordinator);
             let mut explanation = pgaf_fsm::group::explain(&view, it, live, &self.settings, now);
             if let Some(error) = &self.disk {
                 explanation.waiting.insert(0, disk_trouble(error));
@@ -382,6 +398,13 @@ impl State {
             self.suspects.insert(key.clone(), suspects);
         }
     }
+}
+
+/// All groups of a group's formation.
+fn formation_groups(memory: &Memory, key: &Key) -> Vec<Key> {
+    let formation = memory.cluster.formations.get(&key.0);
+    let groups = formation.into_iter().flat_map(|f| f.groups.keys());
+    groups.map(|group| (key.0.clone(), *group)).collect()
 }
 
 /// Runs a pure function of the fsm. In a release build a fault in it stops decisions about this

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::scan::Settings;
-use super::{Defaults, Enforced, Replication};
+use super::{CitusSettings, Defaults, Enforced, Replication};
 
 /// First line of each file of ours, as the old program writes it.
 pub(super) const HEADER: &str = "# Settings by pg_auto_failover\n";
@@ -167,10 +167,40 @@ pub(super) fn enforced(e: &Enforced, users: &Settings) -> String {
         "scram-sha-256" | "password" => lines.quoted("password_encryption", "scram-sha-256"),
         _ => {}
     }
+    if let Some(citus) = &e.citus {
+        self::citus(&mut lines, citus, users);
+    }
     ssl(&mut lines, e);
     lines.quoted("synchronous_standby_names", &e.names.to_setting());
     replication(&mut lines, e);
     lines.0
+}
+
+/// Citus must be the first library. Its daemon's recovery of distributed transactions is off: only
+/// the keeper of a present primary runs it (`safety.md` §9.4).
+fn citus(lines: &mut Lines, citus: &CitusSettings, users: &Settings) {
+    let others = users
+        .get("shared_preload_libraries")
+        .map_or("", String::as_str);
+    let mut libraries = vec!["citus"];
+    libraries.extend(
+        others
+            .split(',')
+            .map(str::trim)
+            .filter(|l| !l.is_empty() && *l != "citus"),
+    );
+    lines.quoted("shared_preload_libraries", &libraries.join(","));
+    lines.quoted("citus.node_conninfo", &citus.node_conninfo);
+    lines.quoted("citus.local_hostname", &citus.local_hostname);
+    lines.bare("citus.recover_2pc_interval", -1);
+    // `COMMIT PREPARED` does not start a metadata sync: the daemon's next round does (60 s and 5 s
+    // by default).
+    lines.quoted("citus.metadata_sync_interval", "500ms");
+    lines.quoted("citus.metadata_sync_retry_interval", "200ms");
+    if let Some(cluster) = &citus.replica_of {
+        lines.quoted("citus.cluster_name", cluster);
+        lines.quoted("citus.use_secondary_nodes", "always");
+    }
 }
 
 fn ssl(lines: &mut Lines, e: &Enforced) {

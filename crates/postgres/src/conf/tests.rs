@@ -11,6 +11,7 @@ fn enforced() -> Enforced {
         replication: Replication::Primary,
         receiver_timeout: Duration::from_secs(5),
         logical: false,
+        citus: None,
         major: 15,
     }
 }

@@ -212,6 +212,7 @@ impl Cluster {
             replication: Replication::Primary,
             receiver_timeout: Duration::from_secs(5),
             logical: false,
+            citus: None,
             major: 15,
         }
     }

@@ -8,6 +8,7 @@ use pgaf_protocol::{FormationId, NodeId, Settings, Time};
 
 use super::switch::nobody;
 use super::{MAX_PRIORITY, find, formation_mut, formation_of, group_mut, unknown_node};
+use crate::citus::DEFAULT_CLUSTER;
 use crate::group::candidates;
 use crate::group::elect::event;
 use crate::group::facts::{Facts, FormationView};
@@ -92,6 +93,16 @@ pub fn set_candidate_priority(
             )
         })?;
     let node = named(cluster, formation, name)?;
+    if node.cluster != DEFAULT_CLUSTER && priority != 0 {
+        return Err(Refusal::new(
+            "22023",
+            format!(
+                "node \"{name}\" is a read replica of Citus cluster \"{}\": its candidate priority stays 0",
+                node.cluster
+            ),
+            "a node that may become primary is created without --citus-secondary",
+        ));
+    }
     node.candidate_priority = priority;
     Ok(node.id)
 }

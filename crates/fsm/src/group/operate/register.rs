@@ -1,5 +1,6 @@
 //! A node joins.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 
@@ -10,6 +11,7 @@ use pgaf_protocol::{
 
 use super::nodes::check_free;
 use super::{MAX_PRIORITY, find, formation_mut};
+use crate::citus::DEFAULT_CLUSTER;
 use crate::group::model::{Cluster, Formation, Group, Kind, Leader, Node, Refusal};
 
 /// A node joins; the same token again gives the same node.
@@ -34,9 +36,8 @@ pub fn register(cluster: &mut Cluster, wish: &Registration) -> Result<Registered
     }
     check_formation(formation, wish)?;
     let group_id = place(formation, wish)?;
-    let count = formation.groups.get(&group_id).map_or(0, |g| g.nodes.len());
     let name = if wish.name.is_empty() {
-        default_name(formation.kind, group_id, id, count)
+        default_name(formation, group_id, id)
     } else {
         wish.name.clone()
     };
@@ -96,6 +97,16 @@ fn check_wish(cluster: &Cluster, wish: &Registration) -> Result<(), Refusal> {
                 wish.candidate_priority
             ),
             "candidate_priority must be between 0 (never primary) and 100",
+        ));
+    }
+    if wish.cluster != DEFAULT_CLUSTER && wish.candidate_priority != 0 {
+        return Err(Refusal::new(
+            "22023",
+            format!(
+                "a read replica of Citus cluster \"{}\" cannot have candidate priority {}",
+                wish.cluster, wish.candidate_priority
+            ),
+            "use --candidate-priority 0, which is the default with --citus-secondary",
         ));
     }
     Ok(())
@@ -159,28 +170,46 @@ fn place(formation: &Formation, wish: &Registration) -> Result<GroupId, Refusal>
         )),
         (NodeKind::Standalone | NodeKind::Coordinator, _) => Ok(GroupId(0)),
         (NodeKind::Worker, Some(group)) => Ok(group),
-        (NodeKind::Worker, None) => {
-            let full = if formation.opt_secondary { 2 } else { 1 };
-            let count = |g: &GroupId| formation.groups.get(g).map_or(0, |g| g.nodes.len());
-            Ok((1..)
-                .map(GroupId)
-                .find(|g| count(g) < full)
-                .unwrap_or(GroupId(1)))
-        }
+        (NodeKind::Worker, None) => Ok(default_group(formation, &wish.cluster)),
     }
 }
 
-fn default_name(kind: Kind, group: GroupId, id: NodeId, count: usize) -> String {
-    let letter = u8::try_from(count)
-        .ok()
-        .and_then(|n| b'a'.checked_add(n))
-        .unwrap_or(b'z');
-    let letter = char::from(letter);
-    match kind {
-        Kind::Pgsql => format!("node_{id}"),
-        Kind::Citus if group.0 == 0 => format!("coord{group}{letter}"),
-        Kind::Citus => format!("worker{group}{letter}"),
-    }
+/// Groups fill up in order, with nodes that stay; each read-replica cluster has one node in each.
+fn default_group(formation: &Formation, cluster: &str) -> GroupId {
+    let full = if formation.opt_secondary && cluster == DEFAULT_CLUSTER {
+        2
+    } else {
+        1
+    };
+    let count = |group: &GroupId| {
+        formation.groups.get(group).map_or(0, |g| {
+            g.nodes
+                .values()
+                .filter(|n| n.cluster == cluster && !n.leaving)
+                .count()
+        })
+    };
+    let first = (1..).map(GroupId).find(|g| count(g) < full);
+    first.unwrap_or(GroupId(1))
+}
+
+/// The old program's names: the first letter that is free.
+fn default_name(formation: &Formation, group: GroupId, id: NodeId) -> String {
+    let role = match formation.kind {
+        Kind::Pgsql => return format!("node_{id}"),
+        Kind::Citus if group.0 == 0 => "coord",
+        Kind::Citus => "worker",
+    };
+    let names: BTreeSet<&str> = formation
+        .groups
+        .values()
+        .flat_map(|g| g.nodes.values())
+        .map(|n| n.name.as_str())
+        .collect();
+    ('a'..='z')
+        .map(|letter| format!("{role}{group}{letter}"))
+        .find(|name| !names.contains(name.as_str()))
+        .unwrap_or_else(|| format!("{role}{group}_{id}"))
 }
 
 /// Adds the node's row: the first one leads, any other waits for its primary.

@@ -22,6 +22,7 @@ fn answer(at: Stamp) -> Answer {
         peers: [].into(),
         settings: KeeperSettings::default(),
         look: None,
+        citus: None,
     }
 }
 
