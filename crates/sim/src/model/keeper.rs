@@ -352,6 +352,7 @@ fn answer(down: &Down, peers: &[Peer]) -> Answer {
             .collect(),
         settings: KeeperSettings::default(),
         look: None,
+        citus: None,
     }
 }
 
