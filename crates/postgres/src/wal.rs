@@ -6,6 +6,7 @@
 
 mod chain;
 mod crc32c;
+mod fork;
 mod reader;
 
 use std::fs::File;
@@ -16,6 +17,7 @@ use pgaf_protocol::{Lsn, Position, TimelineId};
 
 use crate::control::ControlData;
 use chain::Chain;
+pub use fork::remove_partial_forks;
 use reader::Reader;
 
 /// Why a copy has no position.

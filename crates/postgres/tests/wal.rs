@@ -436,3 +436,55 @@ async fn a_record_that_was_given_up_after_a_crash_does_not_end_wal() {
         "read from the old checkpoint, across the record given up"
     );
 }
+
+/// A new timeline's first segment of which only so many bytes were received.
+fn begin_timeline_2(
+    cluster: &Cluster,
+    control: &ControlData,
+    fork: Lsn,
+    received: usize,
+) -> PathBuf {
+    let (parent, offset) = segment(cluster, control, fork);
+    let mut bytes = std::fs::read(&parent).unwrap();
+    assert!(received <= usize::try_from(offset).unwrap());
+    bytes[received..].fill(0);
+    let wal = cluster.pgdata.join("pg_wal");
+    let name = parent.file_name().unwrap().to_str().unwrap();
+    let file = wal.join(name.replacen("00000001", "00000002", 1));
+    std::fs::write(&file, bytes).unwrap();
+    let history = format!("1\t{fork}\tno recovery target specified\n");
+    std::fs::write(wal.join("00000002.history"), history).unwrap();
+    file
+}
+
+/// Found by a storm: the upstream was lost before a standby had received its new timeline up to the fork.
+#[tokio::test]
+async fn a_segment_that_was_received_in_part_does_not_hide_the_parents() {
+    let Some(cluster) = small_segments().await else {
+        return;
+    };
+    let server = cluster.start().await;
+    emit(&cluster, 100_000).await;
+    server.stop_and_wait(StopMode::Fast, LIMIT).await.unwrap();
+    let control = control_of(&cluster).await;
+    let fork = end_of(&cluster).await;
+    let offset = usize::try_from(segment(&cluster, &control, fork.lsn).1).unwrap();
+
+    let whole = begin_timeline_2(&cluster, &control, fork.lsn, offset);
+    let removed = wal::remove_partial_forks(&cluster.pgdata, &control)
+        .await
+        .unwrap();
+    assert!(removed.is_empty() && whole.exists(), "it reaches the fork");
+
+    let partial = begin_timeline_2(&cluster, &control, fork.lsn, offset / 2 / 8192 * 8192);
+    let removed = wal::remove_partial_forks(&cluster.pgdata, &control)
+        .await
+        .unwrap();
+    assert_eq!(removed, [partial]);
+    assert_eq!(end_of(&cluster).await, fork);
+
+    std::fs::write(cluster.pgdata.join("standby.signal"), "").unwrap();
+    let server = cluster.start().await;
+    assert_eq!(cluster.sql("select pg_promote()").await, "t");
+    server.stop_and_wait(StopMode::Fast, LIMIT).await.unwrap();
+}

@@ -1,9 +1,11 @@
 //! Doing one step.
 
+use std::path::Path;
 use std::time::Duration;
 
 use pgaf_fsm::node::{Conf, Outcome, Replication, Step, StopMode};
 use pgaf_postgres::conf as files;
+use pgaf_postgres::control::ControlData;
 use pgaf_postgres::hba;
 use pgaf_postgres::initdb::{InitdbOptions, initdb};
 use pgaf_postgres::postmaster::{self, Postmaster, StartError, StartOptions};
@@ -196,10 +198,12 @@ impl Local {
         let config = self.config();
         let pgdata = &config.pgdata;
         if standby {
-            let own = match control::read(&self.installation, pgdata).await {
-                Ok(data) => data.present().map_or(TimelineId(1), |data| data.timeline),
-                Err(error) => return Err(crate::words(&error)),
-            };
+            let data = control::read(&self.installation, pgdata).await;
+            let data = data.map_err(|e| crate::words(&e))?.present();
+            let own = data.as_ref().map_or(TimelineId(1), |data| data.timeline);
+            if let (Some(data), Replication::Promise) = (&data, &conf.replication) {
+                uncover(pgdata, data).await?;
+            }
             let removed =
                 history::remove_empty_history_files(pgdata, own).map_err(|e| crate::words(&e))?;
             if !removed.is_empty() {
@@ -287,6 +291,9 @@ impl Local {
                 at_least: None,
             };
         };
+        if let Err(why) = uncover(&pgdata, &data).await {
+            return Outcome::Failed { why };
+        }
         match wal::end_of_valid_wal(&pgdata, &data).await {
             Ok(position) => Outcome::Position { position },
             Err(error) => Outcome::NoPosition {
@@ -347,6 +354,16 @@ impl Local {
         {
             return failed(&error);
         }
+        match control::read(&self.installation, &self.pgdata()).await {
+            Ok(data) => {
+                if let Some(data) = data.present()
+                    && let Err(why) = uncover(&self.pgdata(), &data).await
+                {
+                    return Outcome::Failed { why };
+                }
+            }
+            Err(error) => return failed(&error),
+        }
         crate::failpoint::hit("before-pg-promote");
         match server.promote(PROMOTE_LIMIT).await {
             Ok(promoted) if promoted.timeline == timeline => {
@@ -384,4 +401,14 @@ impl Local {
             Err(error) => failed(&error),
         }
     }
+}
+
+/// Takes away what hides WAL that this copy has; nothing is received at the moment.
+async fn uncover(pgdata: &Path, data: &ControlData) -> Result<(), String> {
+    let removed = wal::remove_partial_forks(pgdata, data).await;
+    let removed = removed.map_err(|e| crate::words(&e))?;
+    if !removed.is_empty() {
+        tracing::info!(?removed, "removed segments that were received in part only");
+    }
+    Ok(())
 }

@@ -9,9 +9,21 @@ use std::path::Path;
 
 use pgaf_protocol::{Lsn, TimelineId};
 
+use crate::history;
+
 /// The newest timeline that has a WAL segment with the byte before `lsn`: what was received last is
-/// in it. `None` when there is no such segment.
+/// in it. `None` when there is no such segment. A timeline's first segment begins with its parent's
+/// WAL, so up to the fork that WAL is the parent's, also when it stands in the newer file.
 pub(super) fn of_wal(pgdata: &Path, lsn: Lsn) -> Option<TimelineId> {
+    let newest = newest_with(pgdata, lsn)?;
+    let Ok(Some(history)) = history::read(pgdata, newest) else {
+        return Some(newest);
+    };
+    let parent = history.parents.iter().find(|fork| lsn <= fork.at);
+    Some(parent.map_or(newest, |fork| fork.timeline))
+}
+
+fn newest_with(pgdata: &Path, lsn: Lsn) -> Option<TimelineId> {
     let before = lsn.0.checked_sub(1)?;
     let entries = std::fs::read_dir(pgdata.join("pg_wal")).ok()?;
     entries
@@ -58,5 +70,9 @@ mod tests {
         assert_eq!(at(4 * bytes + 1), Some(TimelineId(2)));
         assert_eq!(at((1 << 32) + 7), Some(TimelineId(3)));
         assert_eq!(at(9 * bytes), None);
+        let fork = format!("1\t0/{:X}\tno recovery target specified\n", 4 * bytes + 100);
+        std::fs::write(wal.join("00000002.history"), fork).unwrap();
+        assert_eq!(at(4 * bytes + 100), Some(TimelineId(1)), "up to the fork");
+        assert_eq!(at(4 * bytes + 101), Some(TimelineId(2)));
     }
 }

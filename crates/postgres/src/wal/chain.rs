@@ -15,7 +15,38 @@ pub(super) struct Chain {
     history: History,
 }
 
+/// Where the newest timeline of a branch leaves its parent.
+#[derive(Debug)]
+pub(super) struct NewestFork {
+    pub(super) at: Lsn,
+    /// The newest timeline's segment with the fork in it; its parent has the same one.
+    pub(super) file: PathBuf,
+    /// The branch without its newest timeline.
+    pub(super) parent: Chain,
+}
+
 impl Chain {
+    /// The fork of the newest timeline, when it lies within a segment that both timelines have.
+    pub(super) fn newest_fork(&self) -> Option<NewestFork> {
+        let (fork, older) = self.history.parents.split_last()?;
+        let number = fork.at.0 / self.segment_bytes;
+        let file = self.path(self.history.timeline, number);
+        let both = file.is_file() && self.path(fork.timeline, number).is_file();
+        let within = !fork.at.0.is_multiple_of(self.segment_bytes);
+        (both && within).then(|| NewestFork {
+            at: fork.at,
+            file,
+            parent: Self {
+                folder: self.folder.clone(),
+                segment_bytes: self.segment_bytes,
+                history: History {
+                    timeline: fork.timeline,
+                    parents: older.to_vec(),
+                },
+            },
+        })
+    }
+
     /// The newest branch that the copy's checkpoint lies on and that it has WAL of; Postgres takes
     /// the same one (`recovery_target_timeline = latest`).
     pub(super) fn of(pgdata: &Path, control: &ControlData) -> Result<Self, HistoryError> {
