@@ -28,6 +28,11 @@ impl World {
             if now < keeper.reconnect_at {
                 return;
             }
+            // A handshake needs both ways, also when only one of them loses what is sent.
+            if !self.net.both_up(Place::Node(host), Place::Monitor) {
+                keeper.reconnect_at = now + RECONNECT;
+                return;
+            }
             self.sessions += 1;
             first = true;
             keeper.link = Some(Link {
