@@ -72,6 +72,7 @@ fn settled(pair: &Pair, nodes: usize) -> bool {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, step by step")]
 fn a_worker_and_a_coordinator_move_under_writes_with_real_citus() {
     if !has_citus() {
         return;

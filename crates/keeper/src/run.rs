@@ -49,11 +49,7 @@ pub async fn run(
                 pg_ctl: config.pg_ctl.clone(),
                 source,
             })?;
-    let reaper = tokio::spawn(async {
-        if let Err(error) = pgaf_postgres::reaper::reap_orphans().await {
-            tracing::error!(%error, "cannot watch for orphans");
-        }
-    });
+    let reaper = tokio::spawn(reap());
     let config = Arc::new(config);
     let wake = Arc::new(Notify::new());
     let (published, journals) = watch::channel(Arc::new(journal.clone()));
@@ -104,6 +100,12 @@ pub async fn run(
         task.abort();
     }
     ended
+}
+
+async fn reap() {
+    if let Err(error) = pgaf_postgres::reaper::reap_orphans().await {
+        tracing::error!(%error, "cannot watch for orphans");
+    }
 }
 
 /// The loop, until it is told to stop or has nothing more to do.

@@ -185,16 +185,12 @@ impl World {
         let now = self.now;
         self.armed.retain(|(until, _, _, _)| *until >= now);
         while let Some(i) = self.armed.iter().position(|(_, m, _, _)| *m == moment) {
-            let (_, _, after, fault) = self.armed.remove(i);
-            let fault = match fault {
-                Fault::Process(kind, Whom::That, time) => {
-                    Fault::Process(kind, Whom::Host(host), time)
-                }
-                Fault::Link(Link::All(Whom::That), time) => {
-                    Fault::Link(Link::All(Whom::Host(host)), time)
-                }
-                other => other,
-            };
+            let (_, _, after, mut fault) = self.armed.remove(i);
+            if let Fault::Process(_, whom, _) | Fault::Link(Link::All(whom), _) = &mut fault
+                && matches!(whom, Whom::That)
+            {
+                *whom = Whom::Host(host);
+            }
             self.fault_after(after, fault);
         }
     }

@@ -192,10 +192,10 @@ pub fn plan(formation: &FormationId, wanted: &Metadata, seen: &Observed) -> Vec<
 }
 
 fn committing(update: &Update) -> Option<GroupId> {
-    match update {
-        Update::Commit { gid } => Gid::parse(gid).map(|g| g.group),
-        _ => None,
-    }
+    let Update::Commit { gid } = update else {
+        return None;
+    };
+    Gid::parse(gid).map(|g| g.group)
 }
 
 fn rank(update: &Update) -> u8 {

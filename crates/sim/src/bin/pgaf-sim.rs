@@ -1,4 +1,8 @@
 //! The simulator's own program, for `cargo xtask sim`: an optimised build needs only the deciding crates.
+#![expect(
+    clippy::disallowed_types,
+    reason = "the harness may use the clock that the simulator may not"
+)]
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -38,10 +42,6 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the harness may use the clock that the simulator may not"
-)]
 fn now() -> Instant {
     Instant::now()
 }

@@ -95,6 +95,10 @@ fn random_fault(rng: &mut Rng, nodes: usize) -> Fault {
 }
 
 /// Faults in an order that a broken rule would not survive: at the moments that matter.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one list of stories, read top to bottom"
+)]
 fn targeted(rng: &mut Rng, nodes: usize) -> Vec<(u64, Fault)> {
     let long = rng.between(8000, 40_000);
     let short = rng.between(20, 1500);
