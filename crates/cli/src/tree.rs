@@ -6,6 +6,7 @@ use crate::commands::{self, Context};
 use crate::error::Failure;
 use crate::options::parse::Parsed;
 use crate::options::{Opt, tables};
+use crate::watch;
 
 /// What a leaf of the tree does.
 pub(crate) type Action = fn(&Context<'_>, &Parsed) -> Result<(), Failure>;
@@ -533,7 +534,7 @@ const WATCH: Command = leaf(
     "Display a dashboard to watch monitor's events and state",
     "[ --pgdata --monitor --formation --group ]",
     &[tables::WATCH],
-    commands::not_built,
+    watch::run,
 );
 
 const STOP: Command = leaf(

@@ -496,14 +496,23 @@ fn a_disabled_monitor_is_named_as_the_reason() {
 fn commands_that_are_not_built_say_so() {
     let home = Home::new();
     let keeper = home.keeper();
-    for words in [
-        &["enable", "maintenance"][..],
-        &["disable", "monitor"],
-        &["watch"],
-        &["show", "state", "--watch"],
-    ] {
+    for words in [&["enable", "maintenance"][..], &["disable", "monitor"]] {
         unchanged(&home, &[words, &["--pgdata", &keeper]].concat())
             .expect(1, &["not built yet", "HINT"]);
+    }
+}
+
+#[test]
+fn the_dashboard_wants_a_terminal() {
+    let home = Home::new();
+    let keeper = home.keeper();
+    for words in [
+        &["watch"][..],
+        &["show", "state", "--watch"],
+        &["show", "events", "--watch"],
+    ] {
+        unchanged(&home, &[words, &["--pgdata", &keeper]].concat())
+            .expect(1, &["needs a terminal", "HINT"]);
     }
 }
 

@@ -1,6 +1,6 @@
 //! `show events`.
 
-use super::show_state::{no_dashboard, not_local};
+use super::show_state::{not_local, wants_dashboard};
 use super::{Context, block_on, print_line};
 use crate::error::Failure;
 use crate::monitor_client::{MonitorClient, Param};
@@ -9,6 +9,7 @@ use crate::options::values;
 use crate::render::out;
 use crate::render::table::{Column, table};
 use crate::target::Target;
+use crate::watch;
 
 /// How many events are shown unless `--count` says otherwise. Source: the old program.
 const DEFAULT_COUNT: i64 = 10;
@@ -22,7 +23,9 @@ const OF_GROUP: &str = "FROM pgautofailover.last_events($1, $2, $3)";
 
 /// Prints the latest events, oldest first.
 pub(crate) fn run(context: &Context<'_>, parsed: &Parsed) -> Result<(), Failure> {
-    no_dashboard(context, parsed)?;
+    if wants_dashboard(context, parsed)? {
+        return watch::run(context, parsed);
+    }
     not_local(parsed)?;
     let count = match parsed.value("count") {
         Some(text) => values::integer("--count", text, 1, MAXIMUM_COUNT)?,

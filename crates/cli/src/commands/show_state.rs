@@ -16,6 +16,7 @@ use crate::paths;
 use crate::render::table::{Column, table};
 use crate::render::{json, out};
 use crate::target::{Local, Target};
+use crate::watch;
 
 const TEXT: &str = "SELECT formation_kind, nodename, nodehost, nodeport, \
  group_id, node_id, current_group_state, assigned_group_state, \
@@ -38,7 +39,9 @@ const ARGUMENTS: &str = "$GROUP";
 
 /// Prints the states of nodes.
 pub(crate) fn run(context: &Context<'_>, parsed: &Parsed) -> Result<(), Failure> {
-    no_dashboard(context, parsed)?;
+    if wants_dashboard(context, parsed)? {
+        return watch::run(context, parsed);
+    }
     let group = parsed.value("group").map(values::group).transpose()?;
     if parsed.flag("local") {
         return local(context, &Local::open(parsed)?, group);
@@ -68,12 +71,15 @@ pub(crate) fn run(context: &Context<'_>, parsed: &Parsed) -> Result<(), Failure>
     })
 }
 
-/// The dashboard is a command of its own, and is not there yet.
-pub(crate) fn no_dashboard(context: &Context<'_>, parsed: &Parsed) -> Result<(), Failure> {
+/// Whether `--watch` asks for the dashboard instead.
+///
+/// # Errors
+/// Exit code 1 beside an option that it cannot go with.
+pub(crate) fn wants_dashboard(context: &Context<'_>, parsed: &Parsed) -> Result<bool, Failure> {
     let both =
         |a: &str, b: &str| Failure::bad_args(format!("Please use either {a} or {b}, but not both"));
     if !parsed.flag("watch") {
-        return Ok(());
+        return Ok(false);
     }
     if context.json {
         return Err(both("--json", "--watch"));
@@ -81,8 +87,7 @@ pub(crate) fn no_dashboard(context: &Context<'_>, parsed: &Parsed) -> Result<(),
     if parsed.flag("local") {
         return Err(both("--local", "--watch"));
     }
-    Err(Failure::bad_args("`--watch` is not built yet")
-        .hint("`watch -n 1 pg_autoctl show state` updates itself meanwhile"))
+    Ok(true)
 }
 
 /// `--local` of `show events` is an option without a meaning.
@@ -134,7 +139,7 @@ pub(crate) async fn fetch(
 }
 
 /// One node of the table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct NodeRow {
     pub(crate) citus: bool,
     pub(crate) name: String,
@@ -147,6 +152,12 @@ pub(crate) struct NodeRow {
     pub(crate) timeline: String,
     pub(crate) lsn: String,
     pub(crate) health: i64,
+    pub(crate) priority: String,
+    pub(crate) quorum: bool,
+    /// Seconds since the monitor last looked at its Postgres.
+    pub(crate) check_age: Option<f64>,
+    /// Seconds since its keeper last reported.
+    pub(crate) report_age: Option<f64>,
 }
 
 impl NodeRow {
@@ -163,17 +174,21 @@ impl NodeRow {
             timeline: row.text(10),
             lsn: row.text(11),
             health: row.number(12).unwrap_or(-1),
+            priority: row.text(8),
+            quorum: row.get(9) == Some("t"),
+            check_age: row.get(14).and_then(|age| age.parse().ok()),
+            report_age: row.get(15).and_then(|age| age.parse().ok()),
         }
     }
 
-    fn cells(&self) -> Vec<String> {
+    pub(crate) fn cells(&self) -> [String; 7] {
         let connection = connection_type(&self.reported);
         let connection = match self.health {
             1 => connection.to_owned(),
             0 => format!("{connection} !"),
             _ => format!("{connection} ?"),
         };
-        vec![
+        [
             self.name.clone(),
             node_id(self.citus, &self.group, &self.node),
             format!("{}:{}", self.host, self.port),
@@ -239,7 +254,10 @@ pub(crate) fn layout(rows: &[NodeRow]) -> String {
     ];
     table(
         &columns,
-        &rows.iter().map(NodeRow::cells).collect::<Vec<_>>(),
+        &rows
+            .iter()
+            .map(|row| row.cells().to_vec())
+            .collect::<Vec<_>>(),
     )
 }
 
@@ -300,6 +318,10 @@ fn local(context: &Context<'_>, node: &Local, group: Option<i32>) -> Result<(), 
         timeline: timeline.to_string(),
         lsn,
         health: -1,
+        priority: String::new(),
+        quorum: false,
+        check_age: None,
+        report_age: None,
     };
     out::stdout(&layout(&[row]));
     Ok(())
@@ -322,6 +344,10 @@ mod tests {
             timeline: "1".into(),
             lsn: "0/3000110".into(),
             health,
+            priority: "50".into(),
+            quorum: true,
+            check_age: Some(1.0),
+            report_age: Some(0.2),
         }
     }
 
