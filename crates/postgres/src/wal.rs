@@ -75,6 +75,34 @@ pub async fn end_of_valid_wal(pgdata: &Path, control: &ControlData) -> Result<Po
     .await
 }
 
+/// The end of the last whole record in what a standby has received up to `received`; `replayed` is
+/// where its replay stood. A receiver stops where it was cut off, often at the end of a page in the
+/// middle of a record: replay never gets beyond its beginning, and no restart finds more.
+///
+/// May be asked while Postgres runs, for as long as nothing is received. Its commits are whole
+/// records: nothing that was acknowledged ends after this position.
+///
+/// # Errors
+/// [`WalError`].
+pub async fn last_whole_record(
+    pgdata: &Path,
+    control: &ControlData,
+    replayed: Lsn,
+    received: Lsn,
+) -> Result<Position, WalError> {
+    blocking(pgdata, control, move |pgdata, control| {
+        let mut reader = Reader::new(Chain::of(pgdata, control)?, control);
+        let (mut end, mut previous) = (replayed, None);
+        while let Some(record) = reader.record(end, previous)?
+            && record.end <= received
+        {
+            (end, previous) = (record.end, Some(record.start));
+        }
+        Ok(reader.chain().position(end))
+    })
+    .await
+}
+
 /// The last record of valid WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LastRecord {

@@ -401,6 +401,40 @@ async fn records_that_span_pages_and_segments_are_read_and_a_flipped_byte_ends_w
 }
 
 #[tokio::test]
+async fn what_was_received_of_a_record_in_part_is_no_position() {
+    let Some(cluster) = small_segments().await else {
+        return;
+    };
+    let server = cluster.start().await;
+    cluster.sql("checkpoint").await;
+    emit(&cluster, 77).await;
+    let before = lsn(&cluster, "pg_current_wal_insert_lsn()").await;
+    emit(&cluster, 100_000).await;
+    let after = lsn(&cluster, "pg_current_wal_insert_lsn()").await;
+    cluster.sql("create table flushes as select 1 as i").await;
+    // The cluster runs, as a standby would; only its WAL is looked at.
+    let control = control_of(&cluster).await;
+    let whole = async |replayed: Lsn, received: Lsn| {
+        wal::last_whole_record(&cluster.pgdata, &control, replayed, received)
+            .await
+            .unwrap()
+    };
+    // A receiver is cut off at the end of a page, in the middle of the long record.
+    let page = Lsn((before.0 / 8192 + 3) * 8192);
+    assert!(before < page && page < after);
+    for replayed in [control.checkpoint, before] {
+        let found = whole(replayed, page).await;
+        assert_eq!(found.timeline, control.timeline);
+        assert!(
+            found.lsn <= page && before.bytes_after(found.lsn) < 64,
+            "{found} instead of {before}"
+        );
+        assert_eq!(whole(replayed, after).await.lsn, after);
+    }
+    crash(&server).await;
+}
+
+#[tokio::test]
 async fn a_record_that_was_given_up_after_a_crash_does_not_end_wal() {
     let Some(cluster) = small_segments().await else {
         return;

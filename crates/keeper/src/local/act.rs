@@ -9,9 +9,10 @@ use pgaf_postgres::control::ControlData;
 use pgaf_postgres::hba;
 use pgaf_postgres::initdb::{InitdbOptions, initdb};
 use pgaf_postgres::postmaster::{self, Postmaster, StartError, StartOptions};
+use pgaf_postgres::server::Stopped;
 use pgaf_postgres::wal::WalError;
 use pgaf_postgres::{certs, control, copy, history, wal};
-use pgaf_protocol::{CopyId, Position, TimelineId};
+use pgaf_protocol::{CopyId, Lsn, Position, TimelineId};
 
 use super::{Local, Process};
 
@@ -329,12 +330,35 @@ impl Local {
             .await
         {
             Ok(stopped) => {
-                tracing::info!(position = %stopped.position, took = ?stopped.took, "receives no WAL any more");
-                Outcome::Position {
-                    position: stopped.position,
-                }
+                let position = self.whole_records(&stopped).await;
+                tracing::info!(%position, took = ?stopped.took, "receives no WAL any more");
+                Outcome::Position { position }
             }
             Err(error) => failed(&error),
+        }
+    }
+
+    /// What is promised ends with a whole record, for replay ends there too. In doubt it is all that
+    /// was received: that is never too little.
+    async fn whole_records(&self, stopped: &Stopped) -> Position {
+        let all = stopped.position;
+        if stopped.replayed >= all.lsn || stopped.replayed == Lsn::ZERO {
+            return all;
+        }
+        let pgdata = self.pgdata();
+        let Ok(Some(data)) = control::read(&self.installation, &pgdata)
+            .await
+            .map(control::Control::present)
+        else {
+            return all;
+        };
+        match wal::last_whole_record(&pgdata, &data, stopped.replayed, all.lsn).await {
+            Ok(whole) if whole.timeline == all.timeline => whole,
+            Ok(_) => all,
+            Err(error) => {
+                tracing::warn!(error = %crate::words(&error), "cannot tell where the last whole record ends");
+                all
+            }
         }
     }
 
@@ -344,7 +368,7 @@ impl Local {
             Ok(holding) => holding.replayed,
             Err(error) => return failed(&error),
         };
-        if replayed < position.lsn {
+        if replayed < position.lsn && !self.has_received(position).await {
             return Outcome::Failed {
                 why: format!("has replayed {replayed} only, not {position}"),
             };
@@ -379,6 +403,13 @@ impl Local {
             },
             Err(error) => failed(&error),
         }
+    }
+
+    /// Whether everything up to there has arrived: replay ends with the last whole record of it, and
+    /// a promotion replays what is left before it opens.
+    async fn has_received(&self, position: Position) -> bool {
+        let seen = self.server().observe(LOAD_LIMIT).await;
+        seen.is_ok_and(|seen| seen.received.is_some_and(|lsn| lsn >= position.lsn))
     }
 
     fn write_hba(&self, closed: bool, reload: bool) -> Outcome {

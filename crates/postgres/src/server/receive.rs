@@ -18,6 +18,8 @@ pub struct Stopped {
     /// The greater of received and replayed; where nothing was received since the start, everything
     /// on the disk was replayed first. A receiver is only asked for after that.
     pub position: Position,
+    /// Where replay stood then: the end of a record, while `position` may be within one.
+    pub replayed: Lsn,
     /// How long it took.
     pub took: Duration,
 }
@@ -88,6 +90,7 @@ impl Server {
                 timeline: seen.timeline,
                 lsn: seen.lsn,
             },
+            replayed: seen.replayed.unwrap_or_default(),
             took: limit.elapsed(),
         })
     }
