@@ -108,6 +108,9 @@ fn wanted(
         if current.is_asynchronous() {
             return None;
         }
+        if let Some(narrowed) = narrowed(facts, current, number) {
+            return (narrowed != *current).then_some(narrowed);
+        }
         waiting.push(wait_for(
             "synchronous-standby",
             &current.nodes().into_iter().collect::<Vec<_>>(),
@@ -128,6 +131,20 @@ fn wanted(
         members.extend(current.members.iter().filter(counts).copied());
     }
     Some(SyncConfig::any(number.max(1), members))
+}
+
+/// Nobody of the quorum can be named, and enough of those who are named stream all the same: they
+/// alone go on to count, for the others can be replaced only when they count no more (`safety.md`
+/// §2.6).
+fn narrowed(facts: &Facts<'_>, current: &SyncConfig, number: u32) -> Option<SyncConfig> {
+    let streaming: BTreeSet<Member> = current
+        .members
+        .iter()
+        .filter(|m| facts.is_seen_streaming(m.node))
+        .copied()
+        .collect();
+    let enough = usize::try_from(number).is_ok_and(|number| streaming.len() >= number);
+    enough.then(|| SyncConfig::any(number, streaming))
 }
 
 /// Whether nothing of this term was ever confirmed: the configuration of the promotion stands.

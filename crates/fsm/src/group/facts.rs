@@ -311,7 +311,8 @@ impl<'a> Facts<'a> {
     /// §2.6): nothing of this term was confirmed, `''` is not allowed, and neither a named copy nor
     /// another one may stream. It has not streamed in this term, so it counts for nothing of it, and
     /// its new copy counts only once it is listed itself: until then the primary is needed. One at
-    /// a time.
+    /// a time. A former primary that was admitted by its promise has still to become a standby, and
+    /// may need to be replaced for that: it is no other that can confirm.
     #[must_use]
     pub fn is_only_way(&self, node: &Node) -> bool {
         let Some(leader) = self.leader() else {
@@ -327,7 +328,8 @@ impl<'a> Facts<'a> {
             && self.group.history.is_some();
         let mut others = self
             .staying()
-            .filter(|n| n.id != leader.node && self.is_admitted(n));
+            .filter(|n| n.id != leader.node && self.is_admitted(n))
+            .filter(|n| n.role == CopyRole::Standby);
         let first = self
             .staying()
             .find(|n| n.id != leader.node && n.copy.is_some() && self.keeper_answers(n.id));

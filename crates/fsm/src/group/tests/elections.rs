@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use pgaf_protocol::*;
 
 use super::world::World;
-use crate::group::Phase;
+use crate::group::{Facts, Phase};
 
 const A: NodeId = NodeId(1);
 const B: NodeId = NodeId(2);
@@ -361,4 +361,60 @@ fn the_named_way_out_strikes_entries_by_name_and_records_the_possible_loss() {
     assert!(text.contains("last heard of at 1:0/"), "{text}");
     world.run(3000);
     assert_eq!(primary(&world), Some(B));
+}
+
+/// Power was lost everywhere while one primary after the other was promoted: the last one's names
+/// are two crashed former primaries, and one of those promised what the last one has.
+#[test]
+fn one_of_two_crashed_former_primaries_may_be_replaced_when_nobody_else_can_confirm() {
+    let mut world = three();
+    let leader = world.group().primary.unwrap();
+    for node in world.group_mut().nodes.values_mut() {
+        node.confirmed = None;
+        if node.id != leader.node {
+            node.role = CopyRole::Primary { term: Term(0) };
+            node.admitted = node.copy.filter(|_| node.id == C).map(|c| (leader.term, c));
+        }
+    }
+    let may_be_replaced = |world: &World| -> Vec<NodeId> {
+        let (view, group) = (world.view(), world.group());
+        let facts = Facts {
+            formation: &view,
+            group,
+            live: &world.live,
+            settings: &world.settings,
+            now: world.now,
+            phase_since: world.now,
+        };
+        let nodes = group.nodes.values().filter(|n| facts.is_only_way(n));
+        nodes.map(|n| n.id).collect()
+    };
+    assert_eq!(may_be_replaced(&world), [B]);
+    // A standby that may stream confirms: then nobody is replaced.
+    world.group_mut().nodes.get_mut(&C).unwrap().role = CopyRole::Standby;
+    assert_eq!(may_be_replaced(&world), []);
+}
+
+/// A promotion names everybody who promised, also who does not count: when that one alone streams,
+/// the others leave the names, or they could never be replaced.
+#[test]
+fn a_named_standby_outside_the_quorum_lets_the_others_be_replaced() {
+    let mut world = three();
+    let d = world.add(true);
+    world.run(3000);
+    let all = listed(&world);
+    assert_eq!(all.nodes(), [B, C, d].into());
+    world.kill(B);
+    world.kill(d);
+    world.run(10_000);
+    let group = world.group_mut();
+    group.nodes.get_mut(&C).unwrap().replication_quorum = false;
+    group.possible.last_mut().unwrap().config = all;
+    world.run(3000);
+    let listed = listed(&world);
+    assert_eq!((listed.number, listed.nodes()), (1, [C].into()));
+}
+
+fn listed(world: &World) -> SyncConfig {
+    world.group().possible.last().unwrap().config.clone()
 }
