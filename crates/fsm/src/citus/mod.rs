@@ -21,4 +21,4 @@ mod tests;
 pub use gid::Gid;
 pub use plan::{Observed, Prepared, Row, Update, plan, seen};
 pub use view::{Coordinator, HOLD_DEADLINE_MS};
-pub use wanted::{DEFAULT_CLUSTER, generation, orders, wanted};
+pub use wanted::{generation, is_read_replica, orders, wanted};

@@ -12,7 +12,7 @@ use super::view::metadata;
 use crate::group::{Formation, Group, Kind, LiveGroup, Node, Phase};
 
 /// The Citus cluster that takes writes.
-pub const DEFAULT_CLUSTER: &str = "default";
+const DEFAULT_CLUSTER: &str = "default";
 
 /// The node metadata that a formation wants. A group that is not named keeps its row, whatever it
 /// says; only a group that an operator emptied is removed.
@@ -79,8 +79,14 @@ fn wanted_row(
     })
 }
 
+/// Whether nodes of this Citus cluster only read; a node that names none is of the default one.
+#[must_use]
+pub fn is_read_replica(cluster: &str) -> bool {
+    !cluster.is_empty() && cluster != DEFAULT_CLUSTER
+}
+
 fn is_replica(node: &Node) -> bool {
-    node.cluster != DEFAULT_CLUSTER
+    is_read_replica(&node.cluster)
 }
 
 fn replicas(group: &Group) -> impl Iterator<Item = Replica> + use<'_> {

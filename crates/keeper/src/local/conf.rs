@@ -1,6 +1,6 @@
 //! From the brain's configuration to files: settings, rules, roles.
 
-use pgaf_fsm::citus::DEFAULT_CLUSTER;
+use pgaf_fsm::citus::is_read_replica;
 use pgaf_fsm::node::{Conf, Names, Replication};
 use pgaf_postgres::conf::{
     self as files, CitusSettings, Defaults, Enforced, StandbyNames, Upstream,
@@ -135,7 +135,7 @@ fn citus(config: &KeeperConfig) -> Option<CitusSettings> {
     Some(CitusSettings {
         node_conninfo: conninfo.to_keywords(),
         local_hostname: config.host.clone(),
-        replica_of: Some(config.cluster.clone()).filter(|c| c != DEFAULT_CLUSTER),
+        replica_of: Some(config.cluster.clone()).filter(|c| is_read_replica(c)),
     })
 }
 

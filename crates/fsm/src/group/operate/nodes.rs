@@ -8,7 +8,7 @@ use pgaf_protocol::{FormationId, NodeId, Settings, Time};
 
 use super::switch::nobody;
 use super::{MAX_PRIORITY, find, formation_mut, formation_of, group_mut, unknown_node};
-use crate::citus::DEFAULT_CLUSTER;
+use crate::citus::is_read_replica;
 use crate::group::candidates;
 use crate::group::elect::event;
 use crate::group::facts::{Facts, FormationView};
@@ -93,7 +93,7 @@ pub fn set_candidate_priority(
             )
         })?;
     let node = named(cluster, formation, name)?;
-    if node.cluster != DEFAULT_CLUSTER && priority != 0 {
+    if is_read_replica(&node.cluster) && priority != 0 {
         return Err(Refusal::new(
             "22023",
             format!(

@@ -11,7 +11,7 @@ use pgaf_protocol::{
 
 use super::nodes::check_free;
 use super::{MAX_PRIORITY, find, formation_mut};
-use crate::citus::DEFAULT_CLUSTER;
+use crate::citus::is_read_replica;
 use crate::group::model::{Cluster, Formation, Group, Kind, Leader, Node, Refusal};
 
 /// A node joins; the same token again gives the same node.
@@ -99,7 +99,7 @@ fn check_wish(cluster: &Cluster, wish: &Registration) -> Result<(), Refusal> {
             "candidate_priority must be between 0 (never primary) and 100",
         ));
     }
-    if wish.cluster != DEFAULT_CLUSTER && wish.candidate_priority != 0 {
+    if is_read_replica(&wish.cluster) && wish.candidate_priority != 0 {
         return Err(Refusal::new(
             "22023",
             format!(
@@ -176,7 +176,7 @@ fn place(formation: &Formation, wish: &Registration) -> Result<GroupId, Refusal>
 
 /// Groups fill up in order, with nodes that stay; each read-replica cluster has one node in each.
 fn default_group(formation: &Formation, cluster: &str) -> GroupId {
-    let full = if formation.opt_secondary && cluster == DEFAULT_CLUSTER {
+    let full = if formation.opt_secondary && !is_read_replica(cluster) {
         2
     } else {
         1
