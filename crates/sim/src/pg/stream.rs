@@ -103,9 +103,7 @@ impl World {
         if let Some(receiver) = server.receiver.as_mut() {
             let silent = now.saturating_sub(receiver.last_message);
             if silent > RECEIVER_TIMEOUT {
-                let (conn, other) = (receiver.conn, receiver.host);
-                server.receiver = None;
-                self.hang_up(host, other, conn);
+                self.end_receiver(host);
             } else {
                 let ping = silent > RECEIVER_TIMEOUT / 2
                     && now.saturating_sub(receiver.pinged) > RECEIVER_TIMEOUT / 2;
@@ -458,11 +456,22 @@ impl World {
 
     /// SIGTERM to the WAL receiver.
     pub(crate) fn end_receiver(&mut self, host: usize) {
-        if let Some(server) = self.hosts[host].pg.server.as_mut()
-            && let Some(receiver) = server.receiver.take()
-        {
+        if let Some(receiver) = self.receiver_ends(host) {
             self.hang_up(host, receiver.host, receiver.conn);
         }
+    }
+
+    /// Before a WAL receiver is gone it has flushed what it has written (`WalRcvDie` of `walreceiver.c`).
+    fn receiver_ends(&mut self, host: usize) -> Option<Receiver> {
+        let pg = &mut self.hosts[host].pg;
+        let (disk, server) = (pg.disk.as_mut()?, pg.server.as_mut()?);
+        let receiver = server.receiver.take()?;
+        if disk.flushed < disk.path.end() {
+            disk.flushed = disk.path.end();
+            server.received = Some(server.received.unwrap_or(0).max(disk.flushed));
+            self.pg_event(host, 1, PgEvent::Replay);
+        }
+        Some(receiver)
     }
 
     /// The startup process looks at the file: another `primary_conninfo`, perhaps. While a query holds it up
@@ -483,9 +492,7 @@ impl World {
         }
         server.upstream = upstream;
         server.connecting = None;
-        if let Some(receiver) = server.receiver.take() {
-            self.hang_up(host, receiver.host, receiver.conn);
-        }
+        self.end_receiver(host);
         // The setting that is read wakes the startup process.
         self.tick_in(host, 5);
     }
@@ -499,7 +506,7 @@ impl World {
         if let Some(server) = self.hosts[host].pg.server.as_mut() {
             server.senders.retain(|s| s.conn != conn);
             if server.receiver.as_ref().is_some_and(|r| r.conn == conn) {
-                server.receiver = None;
+                self.receiver_ends(host);
                 let again = self.rng.between(1, RETRY);
                 self.tick_in(host, again);
             }
