@@ -102,10 +102,14 @@ fn header(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, clock: &str) {
 }
 
 fn footer(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot) {
-    if let Some(trouble) = &snapshot.trouble {
-        frame.render_widget(Paragraph::new(trouble.as_str()).style(bad()), area);
-    }
     let right = right_part(area, EXIT.len());
+    if let Some(trouble) = &snapshot.trouble {
+        let left = Rect {
+            width: area.width.saturating_sub(right.width + 1),
+            ..area
+        };
+        frame.render_widget(Paragraph::new(trouble.as_str()).style(bad()), left);
+    }
     frame.render_widget(Paragraph::new(EXIT).alignment(Alignment::Right), right);
 }
 
