@@ -68,7 +68,7 @@ pub(crate) fn unavailable() -> Option<&'static str> {
 ///
 /// # Errors
 /// When the programs cannot be built or copied; a failing scenario is counted instead.
-pub(crate) fn run_all(tally: &mut Tally) -> Result<()> {
+pub(crate) fn run_all(long: bool, tally: &mut Tally) -> Result<()> {
     let names = names()?;
     if let Some(reason) = unavailable() {
         tally.skip(names.len(), "the scenarios", reason);
@@ -86,14 +86,28 @@ pub(crate) fn run_all(tally: &mut Tally) -> Result<()> {
         );
         return Ok(());
     }
+    let mut left_out = 0;
     for name in &names {
         crate::interrupt::check()?;
         match read(name) {
+            Ok(script) if !long && takes_long(name, &script) => left_out += 1,
             Ok(script) => run_one(name, &script, &programs, false, tally),
             Err(error) => tally.record(name, Duration::ZERO, &Err(error)),
         }
     }
+    if left_out > 0 {
+        tally.skip(
+            left_out,
+            "scenarios of four nodes, and the old program's faults",
+            "they take longer: `cargo xtask test --long`; the simulator has played them",
+        );
+    }
     Ok(())
+}
+
+/// Whether a story is left to `--long`: all of them would not fit in a quarter of an hour.
+fn takes_long(name: &str, script: &Script) -> bool {
+    script.nodes > 3 || name.starts_with("old-")
 }
 
 fn run_one(name: &str, script: &Script, programs: &Arc<Programs>, keep: bool, tally: &mut Tally) {

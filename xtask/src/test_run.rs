@@ -46,7 +46,7 @@ fn parts(long: bool, all: &mut Tally) -> Result<()> {
             "there is no Postgres on this machine",
         );
     } else {
-        scenario::run_all(all)?;
+        scenario::run_all(long, all)?;
     }
     let long_tests: [LongTest; 2] = [
         ("cargo xtask bench failover", || {
