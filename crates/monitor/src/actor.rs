@@ -119,11 +119,10 @@ impl Actor {
                 self.state.was_away(now);
             }
             let mut turn = Turn::new(now, clock::wall());
-            let mut next = input;
-            for _ in 0..TURN {
-                let Some(input) = next else { break };
+            // Nothing is received that is not taken: its sender waits for the answer.
+            let more = std::iter::from_fn(|| inputs.try_recv().ok());
+            for input in input.into_iter().chain(more).take(TURN) {
                 self.take(&mut turn, input);
-                next = inputs.try_recv().ok();
             }
             let due = self.state.deadlines.iter().filter(|(_, at)| **at <= now);
             turn.dirty.extend(due.map(|(key, _)| key.clone()));

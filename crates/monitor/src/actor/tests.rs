@@ -601,3 +601,11 @@ async fn a_silent_primary_makes_the_monitor_ask_its_standby_for_a_look() {
         "two heartbeats may be late"
     );
 }
+
+#[tokio::test]
+async fn every_input_is_answered_though_more_come_than_one_turn_takes() {
+    let rig = Rig::new().await;
+    let asks = (0..TURN * 2 + 1).map(|_| rig.handle.ask(|reply| Input::Verifier { reply }));
+    let answers = futures::future::join_all(asks).await;
+    assert!(answers.iter().all(Result::is_ok));
+}
