@@ -57,6 +57,24 @@ number!(
     Incarnation, u64, "an incarnation"
 );
 
+/// Reads hexadecimal digits where they stand: a `Cow<str>` would be a copy for each id of a report.
+struct Hexadecimal(&'static str);
+
+impl serde::de::Visitor<'_> for Hexadecimal {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<u64, E> {
+        u64::from_str_radix(text.trim(), 16).map_err(|_| {
+            let what = self.0;
+            E::custom(ParseIdError { text: text.to_string(), what })
+        })
+    }
+}
+
 macro_rules! random {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
@@ -93,8 +111,7 @@ macro_rules! random {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-                let text = alloc::borrow::Cow::<'de, str>::deserialize(input)?;
-                text.parse().map_err(serde::de::Error::custom)
+                input.deserialize_str(Hexadecimal($what)).map(Self)
             }
         }
     };

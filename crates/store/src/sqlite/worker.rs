@@ -48,6 +48,9 @@ pub(super) struct Worker {
     identity: String,
     /// The marks in the database; the counter must hold them before anything is answered.
     marks: BTreeMap<String, u64>,
+    /// Whether the counter may lack some of them: comparing all of a large cluster's at each commit
+    /// costs more than the commit.
+    behind: bool,
     revision: Revision,
     since_checkpoint: u32,
     _lock: StoreLock,
@@ -69,6 +72,7 @@ impl Worker {
             counter_path,
             identity,
             marks,
+            behind: true,
             revision: Revision(revision.and_then(|r| r.parse().ok()).unwrap_or_default()),
             since_checkpoint: 0,
             _lock: lock,
@@ -144,6 +148,9 @@ impl Worker {
 
     /// Brings the counter up to what the database holds.
     fn guard(&mut self) -> Result<(), StoreError> {
+        if !self.behind {
+            return Ok(());
+        }
         let outcome = match &mut self.counter {
             Some(counter) => counter.raise(&self.marks).map_err(|e| e.to_string()),
             None if self.marks.is_empty() => Ok(()),
@@ -158,7 +165,9 @@ impl Worker {
             .map(|counter| self.counter = Some(counter))
             .map_err(|e| e.to_string()),
         };
-        outcome.map_err(|reason| StoreError::Uncertain { reason })
+        outcome.map_err(|reason| StoreError::Uncertain { reason })?;
+        self.behind = false;
+        Ok(())
     }
 
     /// Runs all batches in one transaction, and answers each.
@@ -184,7 +193,7 @@ impl Worker {
         batches: &[Batch],
     ) -> Result<Vec<Result<Revision, StoreError>>, StoreError> {
         self.guard_before(batches)?;
-        let written = write_all(&self.connection, self.revision, batches);
+        let written = write_all(&self.connection, self.revision, &self.marks, batches);
         let (outcomes, revision) = match written {
             Ok(written) => written,
             Err(error) => {
@@ -200,8 +209,10 @@ impl Worker {
         }
         let applied = batches.iter().zip(&outcomes).filter(|(_, o)| o.is_ok());
         for (name, value) in applied.flat_map(|(b, _)| &b.marks) {
-            let mark = self.marks.entry(name.clone()).or_insert(*value);
-            *mark = (*mark).max(*value);
+            if is_higher(&self.marks, name, *value) {
+                self.marks.insert(name.clone(), *value);
+                self.behind = true;
+            }
         }
         self.guard()?;
         Ok(outcomes)
@@ -267,6 +278,7 @@ type Outcomes = Vec<Result<Revision, StoreError>>;
 fn write_all(
     connection: &Connection,
     mut revision: Revision,
+    marks: &BTreeMap<String, u64>,
     batches: &[Batch],
 ) -> rusqlite::Result<(Outcomes, Revision)> {
     let before = revision;
@@ -278,7 +290,7 @@ fn write_all(
             None if batch.is_empty() => Ok(revision),
             None => {
                 revision = Revision(revision.0 + 1);
-                write(connection, revision, batch)?;
+                write(connection, revision, marks, batch)?;
                 Ok(revision)
             }
         });
@@ -312,7 +324,16 @@ fn conflict(connection: &Connection, batch: &Batch) -> rusqlite::Result<Option<S
     failure.map_or(Ok(conflict), Err)
 }
 
-fn write(connection: &Connection, revision: Revision, batch: &Batch) -> rusqlite::Result<()> {
+fn is_higher(marks: &BTreeMap<String, u64>, name: &str, value: u64) -> bool {
+    marks.get(name).is_none_or(|mark| *mark < value)
+}
+
+fn write(
+    connection: &Connection,
+    revision: Revision,
+    marks: &BTreeMap<String, u64>,
+    batch: &Batch,
+) -> rusqlite::Result<()> {
     for key in &batch.deletes {
         connection
             .prepare_cached("DELETE FROM value WHERE key = ?1")?
@@ -326,7 +347,8 @@ fn write(connection: &Connection, revision: Revision, batch: &Batch) -> rusqlite
             )?
             .execute(params![key, value, revision.0.cast_signed()])?;
     }
-    for (name, value) in &batch.marks {
+    let risen = batch.marks.iter();
+    for (name, value) in risen.filter(|(name, value)| is_higher(marks, name, **value)) {
         connection
             .prepare_cached(
                 "INSERT INTO mark VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE
