@@ -8,6 +8,7 @@
 
 mod announce;
 mod answer;
+mod deadlines;
 mod input;
 mod keeper;
 mod memory;
@@ -26,8 +27,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgaf_fsm::group::{Kind, operate};
-use pgaf_protocol::{Answer, CitusOrders, FormationId, NodeId, NodeState, Peer, Stamp, Time};
+use pgaf_protocol::{CitusOrders, FormationId, NodeId, NodeState, Peer, Stamp, Time};
 use pgaf_store::{Batch, Store, StoreError};
+use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -75,14 +77,14 @@ impl Actor {
         store: Arc<dyn Store>,
         hub: Hub,
         handle: Handle,
-        probing: bool,
+        kept_probes: Option<usize>,
     ) -> Self {
         let watching = state.was_running();
         Self {
             state,
             store,
             hub,
-            probes: Probes::new(handle, probing),
+            probes: Probes::new(handle, kept_probes),
             look_number: 0,
             paces: BTreeMap::new(),
             disk_line: None,
@@ -124,8 +126,7 @@ impl Actor {
             for input in input.into_iter().chain(more).take(TURN) {
                 self.take(&mut turn, input);
             }
-            let due = self.state.deadlines.iter().filter(|(_, at)| **at <= now);
-            turn.dirty.extend(due.map(|(key, _)| key.clone()));
+            turn.dirty.extend(self.state.deadlines.due(now));
             wake = self.turn(turn).await;
         }
     }
@@ -187,14 +188,17 @@ impl Actor {
         }
         self.state.raise_longest_lease(&mut turn);
         let batch = turn.batch(&self.state.memory);
-        let changed = !batch.is_empty();
+        let moved = turn.moved(&self.state.memory);
         if self.store_batch(&mut turn, batch).await {
             self.tell(&turn);
         }
         let unseen = std::mem::take(&mut turn.unseen);
         self.answer(turn);
-        self.watching.extend(&unseen);
-        if changed || !unseen.is_empty() {
+        let mut more = moved;
+        for node in &unseen {
+            more |= self.watching.insert(*node);
+        }
+        if more {
             let deadline = self.probe_deadline();
             self.probes.watch(&self.watched(), deadline);
         }
@@ -299,14 +303,16 @@ impl Actor {
     /// it is something else than they were told last.
     fn tell_citus(&mut self, turn: &Turn, answered: &BTreeSet<NodeId>) {
         let touched: BTreeSet<&FormationId> = turn.before.keys().map(|key| &key.0).collect();
-        let all = turn.memory_before.is_some();
+        let formations = &self.state.memory.cluster.formations;
+        let ids: Vec<&FormationId> = match &turn.memory_before {
+            Some(_) => formations.keys().collect(),
+            None => touched.into_iter().collect(),
+        };
         let mut pushes = Vec::new();
         let mut told = std::mem::take(&mut self.told_citus);
         let answering = self.state.answering();
-        for formation in self.state.memory.cluster.formations.values() {
-            if formation.kind != Kind::Citus || !(all || touched.contains(&formation.id)) {
-                continue;
-            }
+        let found = ids.into_iter().filter_map(|id| formations.get(id));
+        for formation in found.filter(|f| f.kind == Kind::Citus) {
             for group in formation.groups.values() {
                 for node in group.nodes.values() {
                     let orders = answering.citus(group, node);
@@ -328,7 +334,7 @@ impl Actor {
 
     /// Pushes to the session of a node, if it has one. A keeper that does not read loses its
     /// session, and comes back for its goal.
-    fn push(&self, node: NodeId, answer: &Answer) {
+    fn push(&self, node: NodeId, answer: &impl Serialize) {
         if let Some(handle) = self.state.sessions.of(node)
             && let Ok(json) = keeper::to_json(answer)
         {
@@ -397,14 +403,16 @@ impl Actor {
         let answer = match found {
             Some((group, node)) => answering.in_reply(group, node),
             // It was removed with this very report.
-            None => answering.dropped(seen),
+            None => return keeper::to_json(&answering.dropped(seen)),
         };
-        if let Some(lease) = answer.lease {
+        let lease = answer.lease();
+        let json = keeper::to_json(&answer);
+        if let Some(lease) = lease {
             // Counted from here on; the keeper counts from when it asked.
             let live = self.state.live_mut(key);
             live.note_lease(lease.duration_ms.into(), clock::now());
         }
-        keeper::to_json(&answer)
+        json
     }
 
     /// Has suspects looked at by probes and witnesses; answers when to wake up next.
@@ -424,9 +432,9 @@ impl Actor {
                 self.ask_witnesses(node);
             }
         }
-        let deadlines = self.state.deadlines.values().min();
-        deadlines
-            .map_or(wake, |at| wake.min(*at))
+        let deadline = self.state.deadlines.next();
+        deadline
+            .map_or(wake, |at| wake.min(at))
             .max(now.plus(clock::ms(1)))
     }
 

@@ -19,6 +19,7 @@ mod backend;
 mod clock;
 mod config;
 mod create;
+mod descriptors;
 mod listen;
 mod run;
 pub mod sql;

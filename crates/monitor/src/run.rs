@@ -17,6 +17,7 @@ use crate::actor::{Actor, Handle, Input, LoadError, Memory, State, channel};
 use crate::backend::Bridge;
 use crate::clock;
 use crate::config::MonitorConfig;
+use crate::descriptors;
 use crate::listen::{self, ListenError};
 use crate::sql::{EndpointConfig, Hub, Limits, serve};
 
@@ -117,6 +118,7 @@ pub async fn start(config: MonitorConfig) -> Result<Running, StartError> {
     if !path.exists() {
         return Err(StartError::NotAMonitor(config.pgdata));
     }
+    let kept_probes = descriptors::take_all();
     let opened = SqliteStore::open(&path, None).map_err(StartError::Store)?;
     let (listeners, addresses) = listen::bind(&config).await?;
     let tls = listen::tls(&config)?;
@@ -148,7 +150,7 @@ pub async fn start(config: MonitorConfig) -> Result<Running, StartError> {
         hub: hub.clone(),
         store: Arc::clone(&store),
     });
-    let actor = Actor::new(state, store, hub, handle.clone(), true);
+    let actor = Actor::new(state, store, hub, handle.clone(), Some(kept_probes));
     let (actor_stop, endpoint_stop) = (CancellationToken::new(), CancellationToken::new());
     Ok(Running {
         addresses,

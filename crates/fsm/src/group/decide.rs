@@ -13,7 +13,7 @@ use super::fold;
 use super::goals;
 use super::health::Verdict;
 use super::lease;
-use super::live::{LiveGroup, Session};
+use super::live::{Live, LiveGroup, Session};
 use super::model::{Event, Group, Phase};
 
 /// What a look at a group led to.
@@ -152,41 +152,69 @@ fn suspects(facts: &Facts<'_>) -> BTreeSet<NodeId> {
 fn deadline(facts: &Facts<'_>, suspects: &BTreeSet<NodeId>) -> Option<Time> {
     let settings = facts.settings;
     let ms = Duration::from_millis;
-    let mut times: Vec<Time> = Vec::new();
-    for live in facts.live.nodes.values() {
-        if let (Session::Open { .. }, Some(heard)) = (live.session, live.heard) {
-            times.push(heard.plus(ms(settings.heartbeat_interval_ms * 2 + 1)));
-            times.push(heard.plus(ms(settings.unhealthy_timeout_ms)));
-        }
-        times.extend(
+    let hold = super::hold::deadline(facts).filter(|t| *t > facts.now);
+    let rest = earliest(facts.group, facts.live, facts.phase_since, settings, facts.now);
+    let rest = rest.into_iter().chain(hold).min();
+    if suspects.is_empty() {
+        return rest;
+    }
+    let since = facts.live.listening_since;
+    [
+        since.plus(ms(settings.grace_ms)),
+        since.plus(ms(settings.unhealthy_timeout_ms)),
+        facts.now.plus(ms(settings.heartbeat_interval_ms)),
+    ]
+    .into_iter()
+    .filter(|t| *t > facts.now)
+    .chain(rest)
+    .min()
+}
+
+/// The same for a group without suspects that was just looked at.
+pub(super) fn deadline_at_rest(
+    group: &Group,
+    live: &LiveGroup,
+    settings: &Settings,
+    now: Time,
+) -> Option<Time> {
+    earliest(group, live, live.phase_since, settings, now)
+}
+
+fn earliest(
+    group: &Group,
+    live: &LiveGroup,
+    phase_since: Time,
+    settings: &Settings,
+    now: Time,
+) -> Option<Time> {
+    let ms = Duration::from_millis;
+    let of_node = |live: &Live| {
+        let heard = match live.session {
+            Session::Open { .. } => live.heard,
+            Session::Never | Session::Closed { .. } => None,
+        };
+        [
+            heard.map(|t| t.plus(ms(settings.heartbeat_interval_ms * 2 + 1))),
+            heard.map(|t| t.plus(ms(settings.unhealthy_timeout_ms))),
             live.down_since
                 .map(|t| t.plus(ms(settings.restart_budget_ms))),
-        );
-        times.extend(
             live.unseen_since
                 .map(|t| t.plus(ms(settings.unhealthy_timeout_ms))),
-        );
-    }
-    if !suspects.is_empty() {
-        times.push(facts.live.listening_since.plus(ms(settings.grace_ms)));
-        times.push(
-            facts
-                .live
-                .listening_since
-                .plus(ms(settings.unhealthy_timeout_ms)),
-        );
-        times.push(facts.now.plus(ms(settings.heartbeat_interval_ms)));
-    }
-    if facts.group.lease.is_some() {
-        times.push(facts.live.leased_until);
-    }
-    let since = facts.phase_since;
-    times.extend(super::hold::deadline(facts));
-    match facts.group.phase {
-        Phase::Steady => times.push(since.plus(ms(settings.return_wait_ms))),
+        ]
+    };
+    let phase = phase_since.plus(ms(match group.phase {
+        Phase::Steady => settings.return_wait_ms,
         Phase::Preparing(_) | Phase::Collecting(_) | Phase::Promoting { .. } => {
-            times.push(since.plus(ms(settings.move_deadline_ms)));
+            settings.move_deadline_ms
         }
-    }
-    times.into_iter().filter(|t| *t > facts.now).min()
+    }));
+    let lease = group.lease.is_some().then_some(live.leased_until);
+    live.nodes
+        .values()
+        .flat_map(of_node)
+        .flatten()
+        .chain([phase])
+        .chain(lease)
+        .filter(|t| *t > now)
+        .min()
 }

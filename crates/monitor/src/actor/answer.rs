@@ -2,13 +2,55 @@
 
 use std::collections::BTreeMap;
 
-use pgaf_fsm::group::{Group, LiveGroup, Node, granted, peer};
+use pgaf_fsm::group::{Group, LiveGroup, Node, granted};
 use pgaf_protocol::{
-    Answer, CitusOrders, Goal, GroupId, KeeperSettings, Lease, NodeState, Order, PROTOCOL_VERSION,
-    Peer, Stamp,
+    Answer, CitusOrders, Goal, GroupId, Incarnation, KeeperSettings, Lease, Lineage, NodeId,
+    NodeState, Order, PROTOCOL_VERSION, Peer, Stamp,
 };
+use serde::Serialize;
 
 use super::memory::{Key, Memory};
+
+/// An [`Answer`] that borrows what it says: it is written for every report, and never kept.
+#[derive(Debug, Serialize)]
+pub(crate) struct Spoken<'a> {
+    protocol: u32,
+    lineage: Lineage,
+    incarnation: Incarnation,
+    goal: &'a Goal,
+    lease: Option<Lease>,
+    peers: Vec<SpokenPeer<'a>>,
+    settings: KeeperSettings,
+    look: Option<(u64, Peer)>,
+    citus: Option<CitusOrders>,
+}
+
+/// A [`Peer`], borrowed.
+#[derive(Debug, Serialize)]
+struct SpokenPeer<'a> {
+    node: NodeId,
+    name: &'a str,
+    host: &'a str,
+    port: u16,
+}
+
+impl Spoken<'_> {
+    /// The lease that it grants.
+    pub(crate) fn lease(&self) -> Option<Lease> {
+        self.lease
+    }
+}
+
+impl<'a> From<&'a Node> for SpokenPeer<'a> {
+    fn from(node: &'a Node) -> Self {
+        Self {
+            node: node.id,
+            name: &node.name,
+            host: &node.host,
+            port: node.port,
+        }
+    }
+}
 
 /// Everything an answer is made of.
 pub(crate) struct Answering<'a> {
@@ -20,20 +62,26 @@ pub(crate) struct Answering<'a> {
 
 impl Answering<'_> {
     /// The answer to a report of `node`.
-    pub(crate) fn in_reply(&self, group: &Group, node: &Node) -> Answer {
-        Answer {
+    pub(crate) fn in_reply<'g>(&self, group: &'g Group, node: &'g Node) -> Spoken<'g> {
+        Spoken {
             lease: self.lease(group, node),
             ..self.pushed(group, node)
         }
     }
 
     /// A goal that is pushed: it grants no lease, since the keeper counts that from its report.
-    pub(crate) fn pushed(&self, group: &Group, node: &Node) -> Answer {
+    pub(crate) fn pushed<'g>(&self, group: &'g Group, node: &'g Node) -> Spoken<'g> {
         let others = group.nodes.values().filter(|n| n.id != node.id);
-        Answer {
-            peers: others.map(peer).collect(),
+        Spoken {
+            protocol: PROTOCOL_VERSION,
+            lineage: self.memory.cluster.lineage,
+            incarnation: self.memory.cluster.incarnation,
+            goal: &node.goal,
+            lease: None,
+            peers: others.map(SpokenPeer::from).collect(),
+            settings: self.settings,
+            look: None,
             citus: self.citus(group, node),
-            ..self.with_goal(node.goal.clone())
         }
     }
 
@@ -45,8 +93,13 @@ impl Answering<'_> {
     }
 
     /// A wish for a fresh look at a peer; pushed.
-    pub(crate) fn look(&self, group: &Group, node: &Node, look: (u64, Peer)) -> Answer {
-        Answer {
+    pub(crate) fn look<'g>(
+        &self,
+        group: &'g Group,
+        node: &'g Node,
+        look: (u64, Peer),
+    ) -> Spoken<'g> {
+        Spoken {
             look: Some(look),
             ..self.pushed(group, node)
         }
@@ -55,7 +108,7 @@ impl Answering<'_> {
     /// The explicit word that a node was removed (`design.md` §5): nothing less than this makes a
     /// keeper stop for good. Its stamp is above what the keeper has `seen`.
     pub(crate) fn dropped(&self, seen: Stamp) -> Answer {
-        self.with_goal(Goal {
+        let goal = Goal {
             stamp: Stamp {
                 term: seen.term,
                 sequence: seen.sequence.next(),
@@ -63,10 +116,7 @@ impl Answering<'_> {
             state: NodeState::Dropped,
             order: Order::Drop,
             rule: "removed".into(),
-        })
-    }
-
-    fn with_goal(&self, goal: Goal) -> Answer {
+        };
         Answer {
             protocol: PROTOCOL_VERSION,
             lineage: self.memory.cluster.lineage,

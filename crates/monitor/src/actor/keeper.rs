@@ -60,7 +60,7 @@ impl State {
                     tracing::info!(node = %report.node, "a keeper opened its session");
                 }
                 let (node, seen) = (report.node, report.seen);
-                self.report(turn, &key, *report, at);
+                self.report(turn, &key, report, at);
                 turn.owed.push(Owed::Goal {
                     key,
                     node,

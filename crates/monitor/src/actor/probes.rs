@@ -9,7 +9,7 @@ use pgaf_fsm::group::{Probe, ProbeOutcome};
 use pgaf_postgres::conninfo::Conninfo;
 use pgaf_postgres::probe;
 use pgaf_protocol::{NodeId, Time};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::input::{Handle, Input};
@@ -27,6 +27,10 @@ const OLD_MS: u64 = 10_000;
 const REOPEN: Duration = Duration::from_secs(2);
 /// At least this long before a kept session is opened again. Chosen.
 const REOPEN_SOON: Duration = Duration::from_millis(200);
+
+/// Kept sessions that are opened at once: a monitor that starts must not need a descriptor for every
+/// node at the same moment. Chosen.
+const OPENING: usize = 128;
 
 /// Where a node's Postgres listens.
 pub(crate) type Address = (String, u16);
@@ -74,29 +78,47 @@ struct Watched {
     fresh: Option<JoinHandle<()>>,
 }
 
+/// How many sessions there may be.
+#[derive(Debug, Clone)]
+struct Room {
+    kept: Arc<Semaphore>,
+    opening: Arc<Semaphore>,
+}
+
+impl Room {
+    fn new(kept: usize) -> Self {
+        Self {
+            kept: Arc::new(Semaphore::new(kept.min(Semaphore::MAX_PERMITS))),
+            opening: Arc::new(Semaphore::new(OPENING)),
+        }
+    }
+}
+
 /// All probes under way. Everything ends with the value.
 #[derive(Debug)]
 pub(crate) struct Probes {
     handle: Handle,
-    /// Off in tests that bring their own evidence.
-    enabled: bool,
+    /// `None` in tests that bring their own evidence.
+    room: Option<Room>,
     watched: BTreeMap<NodeId, Watched>,
 }
 
 impl Probes {
-    pub(crate) fn new(handle: Handle, enabled: bool) -> Self {
+    /// With room for so many kept sessions; a node beyond them is looked at once, and then on
+    /// suspicion only. Without a number, nobody is looked at.
+    pub(crate) fn new(handle: Handle, kept: Option<usize>) -> Self {
         Self {
             handle,
-            enabled,
+            room: kept.map(Room::new),
             watched: BTreeMap::new(),
         }
     }
 
     /// Keeps a session to each of these nodes and to nobody else.
     pub(crate) fn watch(&mut self, nodes: &BTreeMap<NodeId, Address>, deadline: Duration) {
-        if !self.enabled {
+        let Some(room) = &self.room else {
             return;
-        }
+        };
         self.watched.retain(|id, watched| {
             let stays = nodes.get(id) == Some(&watched.address);
             if !stays {
@@ -113,6 +135,7 @@ impl Probes {
                     deadline,
                     self.handle.clone(),
                     Arc::clone(&runs),
+                    room.clone(),
                 );
                 self.watched.insert(
                     *id,
@@ -204,12 +227,16 @@ async fn keep(
     deadline: Duration,
     handle: Handle,
     runs: Arc<Notify>,
+    room: Room,
 ) {
     let target = probe::target(&address.0, address.1);
     loop {
+        // Never closed, so there is always a permit in the end.
+        let opening = room.opening.acquire().await;
         let began = clock::now();
         let opened = probe::Session::open(&target, deadline).await;
         let ended = clock::now();
+        drop(opening);
         let outcome = match &opened {
             Ok(_) => ProbeOutcome::Ok,
             Err(probe) => outcome(probe),
@@ -222,6 +249,11 @@ async fn keep(
         handle.tell(Input::Probed { node, probe }).await;
         match opened {
             Ok((session, _)) => {
+                let Ok(_kept) = Arc::clone(&room.kept).try_acquire_owned() else {
+                    drop(session);
+                    runs.notified().await;
+                    continue;
+                };
                 let words = session.closed().await;
                 tracing::debug!(%node, words, "the probe's session has ended");
                 handle.tell(Input::ProbeClosed { node }).await;

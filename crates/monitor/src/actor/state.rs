@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pgaf_fsm::group::{
-    FormationView, Group, Live, LiveGroup, Probe, ProbeOutcome, Session, decide, fold, judge,
-    longest_ms, restored,
+    AtRest, FormationView, Group, Live, LiveGroup, Probe, ProbeOutcome, Session, decide, fold,
+    judge, longest_ms, restored,
 };
 use pgaf_protocol::{
     Explanation, GroupId, KeeperSettings, Lineage, NodeId, Report, Settings, Time, Waiting,
@@ -14,6 +14,7 @@ use pgaf_store::StoreError;
 
 use super::announce::{self, find};
 use super::answer;
+use super::deadlines::Deadlines;
 use super::memory::{Key, Memory};
 use super::rows::Seen;
 use super::sessions::Sessions;
@@ -41,7 +42,9 @@ pub(crate) struct State {
     pub(crate) sessions: Sessions,
     pub(crate) seen: HashMap<NodeId, Seen>,
     /// When to look at a group again though nothing comes in.
-    pub(crate) deadlines: BTreeMap<Key, Time>,
+    pub(crate) deadlines: Deadlines,
+    /// Groups in which nothing goes on, as they were when that was found.
+    at_rest: BTreeMap<Key, AtRest>,
     /// Nodes that need a closer look.
     pub(crate) suspects: BTreeMap<Key, BTreeSet<NodeId>>,
     /// Why nothing can be written at present.
@@ -60,7 +63,8 @@ impl State {
             file_settings,
             sessions: Sessions::default(),
             seen: HashMap::new(),
-            deadlines: BTreeMap::new(),
+            deadlines: Deadlines::default(),
+            at_rest: BTreeMap::new(),
             suspects: BTreeMap::new(),
             disk: None,
         };
@@ -156,7 +160,7 @@ impl State {
     }
 
     /// Folds a report in; its node is in the group.
-    pub(crate) fn report(&mut self, turn: &mut Turn, key: &Key, report: Report, at: Time) {
+    pub(crate) fn report(&mut self, turn: &mut Turn, key: &Key, report: Box<Report>, at: Time) {
         let node = report.node;
         let wall = turn.wall;
         let seen = self.seen_mut(node, wall);
@@ -164,8 +168,14 @@ impl State {
         if report.position.is_some() {
             seen.wal_report_time = wall;
         }
-        turn.keep(key, &self.memory, self.live.get(key));
         let runs = report.postgres.is_running();
+        if runs && seen.health != 1 {
+            turn.unseen.insert(node);
+        }
+        let Err(report) = self.heartbeat(turn, key, report, at) else {
+            return;
+        };
+        turn.keep(key, &self.memory, self.live.get(key));
         let _ = self.live_mut(key);
         let formation = self.memory.cluster.formations.get_mut(&key.0);
         let group = formation.and_then(|f| f.groups.get_mut(&key.1));
@@ -175,10 +185,11 @@ impl State {
         let phase = std::mem::discriminant(&group.phase);
         let told = |live: &LiveGroup| live.report(node).and_then(|r| r.metadata.clone());
         let before = told(live);
-        let events = fold(group, live, report, at);
+        let events = fold(group, live, *report, at);
         if std::mem::discriminant(&group.phase) != phase {
             live.phase_since = turn.now;
         }
+        self.at_rest.entry(key.clone()).or_default().folded(node);
         // Other groups of the formation may wait for what the coordinator has done.
         if told(live) != before {
             let others = formation_groups(&self.memory, key);
@@ -188,15 +199,39 @@ impl State {
             return;
         };
         let is_gone = !group.nodes.contains_key(&node);
-        if runs && self.seen.get(&node).is_some_and(|s| s.health != 1) {
-            turn.unseen.insert(node);
-        }
         if is_gone && !self.memory.cluster.dropped.contains(&node) {
             turn.keep_all(&self.memory);
             self.memory.cluster.dropped.insert(node);
         }
         self.happened(turn, key, events);
         turn.dirty.insert(key.clone());
+    }
+
+    /// Takes a report that says nothing new without a copy of the group and without a decision; gives
+    /// any other back. A group that was touched in this turn is decided about at its end anyway.
+    fn heartbeat(
+        &mut self,
+        turn: &Turn,
+        key: &Key,
+        report: Box<Report>,
+        at: Time,
+    ) -> Result<(), Box<Report>> {
+        if turn.has_touched(key) {
+            return Err(report);
+        }
+        let formation = self.memory.cluster.formations.get(&key.0);
+        let (Some(formation), Some(live), Some(at_rest)) =
+            (formation, self.live.get_mut(key), self.at_rest.get_mut(key))
+        else {
+            return Err(report);
+        };
+        let Some(group) = formation.groups.get(&key.1) else {
+            return Err(report);
+        };
+        let group = (FormationView::from(formation), group);
+        let deadline = at_rest.heartbeat(group, live, &self.settings, report, at)?;
+        self.deadlines.set(key, deadline);
+        Ok(())
     }
 
     /// Looks at a group until nothing more follows.
@@ -227,11 +262,12 @@ impl State {
                 live.phase_since = turn.now;
             }
             let again = decision.phase_changed || decision.group != *group;
-            *group = decision.group;
-            match decision.deadline {
-                Some(at) => drop(self.deadlines.insert(key.clone(), at)),
-                None => drop(self.deadlines.remove(key)),
+            if !again {
+                let at_rest = self.at_rest.entry(key.clone()).or_default();
+                at_rest.looked(view, &self.settings, &decision, turn.now);
             }
+            *group = decision.group;
+            self.deadlines.set(key, decision.deadline);
             self.happened(turn, key, decision.events);
             if !again {
                 self.log_suspects(key, decision.suspects, turn.now);
@@ -243,7 +279,8 @@ impl State {
 
     fn forget(&mut self, key: &Key) {
         self.live.remove(key);
-        self.deadlines.remove(key);
+        self.at_rest.remove(key);
+        self.deadlines.forget(key);
         self.suspects.remove(key);
     }
 

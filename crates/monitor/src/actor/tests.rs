@@ -40,7 +40,7 @@ impl Rig {
         let (handle, inputs) = channel();
         let stop = CancellationToken::new();
         let shared: Arc<dyn Store> = Arc::new(store.clone());
-        let actor = Actor::new(state, shared, Hub::new(), handle.clone(), false);
+        let actor = Actor::new(state, shared, Hub::new(), handle.clone(), None);
         Self {
             store,
             handle,

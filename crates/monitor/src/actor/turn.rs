@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pgaf_fsm::group::{Group, LiveGroup};
-use pgaf_protocol::{Answer, NodeId, Registered, Stamp, Time};
+use pgaf_protocol::{Answer, NodeId, NodeState, Registered, Stamp, Time};
 use pgaf_store::Batch;
 
 use super::announce::Happening;
@@ -110,6 +110,11 @@ impl Turn {
         }
     }
 
+    /// Whether a group may have been changed in this turn, or is to be looked at anyway.
+    pub(crate) fn has_touched(&self, key: &Key) -> bool {
+        self.memory_before.is_some() || self.before.contains_key(key) || self.dirty.contains(key)
+    }
+
     /// Keeps everything as it is, before the first change of more than a group.
     pub(crate) fn keep_all(&mut self, memory: &Memory) {
         if self.memory_before.is_none() {
@@ -119,6 +124,14 @@ impl Turn {
             }
             self.memory_before = Some(before);
         }
+    }
+
+    /// Whether a node may have come, gone, or changed its address.
+    pub(crate) fn moved(&self, memory: &Memory) -> bool {
+        self.memory_before.is_some()
+            || self.before.iter().any(|(key, (before, _))| {
+                !addresses(before.as_ref()).eq(addresses(memory.group(key)))
+            })
     }
 
     /// The write that makes the turn durable; empty when it changed nothing durable.
@@ -229,6 +242,15 @@ impl Turn {
         self.happened.clear();
         self.lines.clear();
     }
+}
+
+/// Where the nodes of a group are, and which of them are on their way out.
+fn addresses(group: Option<&Group>) -> impl Iterator<Item = (NodeId, &str, u16, bool)> {
+    let nodes = group.into_iter().flat_map(|g| g.nodes.values());
+    nodes.map(|n| {
+        let is_dropped = n.goal.state == NodeState::Dropped;
+        (n.id, n.host.as_str(), n.port, is_dropped)
+    })
 }
 
 fn put_back(memory: &mut Memory, key: &Key, group: Option<Group>) {

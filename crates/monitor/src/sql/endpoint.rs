@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::net::{TcpListener, UnixListener};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Duration, Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -147,11 +148,23 @@ async fn accept_tcp(endpoint: Arc<Endpoint>, listener: TcpListener) {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "cannot set TCP_NODELAY");
                 }
+                if let Err(error) = keep_alive(&stream, &endpoint.config.limits) {
+                    tracing::debug!(%error, "cannot set TCP keepalive");
+                }
                 endpoint.admit(Box::new(stream), Peer::Tcp(address));
             }
             Err(error) => accept_failed(&error).await,
         }
     }
+}
+
+/// Without it, the connection of a host that vanished would stay for ever.
+fn keep_alive(stream: &TcpStream, limits: &Limits) -> std::io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(limits.keepalive_idle)
+        .with_interval(limits.keepalive_interval)
+        .with_retries(limits.keepalive_probes);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 async fn accept_unix(endpoint: Arc<Endpoint>, listener: UnixListener) {
@@ -306,4 +319,26 @@ fn greet(connection: &mut Connection, pid: i32, application_name: &str) {
     // The key only has to exist: cancel requests are accepted and ignored.
     wire::put_key_data(out, pid, rand::random());
     wire::put_ready(out, b'I');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_asks_after_a_silent_client_and_gives_up_in_a_minute() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (accepted, _) = listener.accept().await.unwrap();
+        let limits = Limits::default();
+        keep_alive(&accepted, &limits).unwrap();
+        let socket = SockRef::from(&accepted);
+        assert!(socket.keepalive().unwrap());
+        let time = socket.tcp_keepalive_time().unwrap();
+        let interval = socket.tcp_keepalive_interval().unwrap();
+        let probes = socket.tcp_keepalive_retries().unwrap();
+        assert_eq!(time, limits.keepalive_idle);
+        assert_eq!(time + interval * probes, Duration::from_secs(60));
+        drop(client);
+    }
 }

@@ -37,7 +37,7 @@ pub(super) enum Effect {
 #[derive(Debug)]
 pub(super) struct Outcome {
     /// `None`: the statement returns no rows.
-    pub(super) columns: Option<Vec<Column>>,
+    pub(super) columns: Option<Arc<[Column]>>,
     pub(super) rows: Rows,
     pub(super) tag: String,
     pub(super) notices: Vec<Notice>,
@@ -55,7 +55,7 @@ impl Outcome {
         }
     }
 
-    fn rows(columns: Vec<Column>, rows: Rows, effect: Effect) -> Self {
+    fn rows(columns: Arc<[Column]>, rows: Rows, effect: Effect) -> Self {
         let tag = format!("SELECT {}", rows.len());
         Outcome {
             columns: Some(columns),
@@ -81,7 +81,7 @@ impl Outcome {
 /// One statement about to run.
 pub(super) struct Step<'a> {
     shared: Arc<Shared>,
-    info: SessionInfo,
+    info: Arc<SessionInfo>,
     pid: i32,
     state: TransactionState,
     mode: Transaction,
@@ -94,7 +94,7 @@ impl<'a> Step<'a> {
     pub(super) fn of(session: &Session, parsed: &'a Parsed, params: &'a [Value]) -> Self {
         Step {
             shared: Arc::clone(&session.shared),
-            info: session.info.clone(),
+            info: Arc::clone(&session.info),
             pid: session.pid,
             state: session.transaction,
             mode: session.transaction_mode(),
@@ -214,11 +214,11 @@ impl<'a> Step<'a> {
                 format!("unrecognized configuration parameter \"{name}\""),
             )
         })?;
-        let columns = vec![Column {
+        let columns = [Column {
             name: name.to_owned(),
             ty: PgType::Text,
         }];
-        let mut outcome = Outcome::rows(columns, vec![vec![value.into()]], Effect::None);
+        let mut outcome = Outcome::rows(columns.into(), vec![vec![value.into()]], Effect::None);
         "SHOW".clone_into(&mut outcome.tag);
         Ok(outcome)
     }
@@ -227,7 +227,7 @@ impl<'a> Step<'a> {
         match plan {
             QueryPlan::Read(plan) => {
                 let rows = self.read(plan, None).await?;
-                Ok(Outcome::rows(plan.columns.clone(), rows, Effect::None))
+                Ok(Outcome::rows(Arc::clone(&plan.columns), rows, Effect::None))
             }
             QueryPlan::Call { call, rest } => self.call(call, rest).await,
             QueryPlan::CallPerRow {
@@ -263,8 +263,12 @@ impl<'a> Step<'a> {
             Some(rows) => rows,
             None => self.backend_call(call.function, args, &mut notices).await?,
         };
-        let rows = self.read(rest, Some(rows)).await?;
-        let mut outcome = Outcome::rows(rest.columns.clone(), rows, Effect::Called);
+        // A bare call, as every keeper's report is, needs no snapshot of the whole cluster.
+        let rows = match rest.is_bare_reply() {
+            true => rows,
+            false => self.read(rest, Some(rows)).await?,
+        };
+        let mut outcome = Outcome::rows(Arc::clone(&rest.columns), rows, Effect::Called);
         outcome.notices = notices;
         Ok(outcome)
     }
@@ -323,7 +327,7 @@ impl<'a> Step<'a> {
             };
             row.insert(at.min(row.len()), result);
         }
-        let mut outcome = Outcome::rows(columns.to_vec(), rows, Effect::Called);
+        let mut outcome = Outcome::rows(columns.into(), rows, Effect::Called);
         outcome.notices = notices;
         Ok(outcome)
     }

@@ -1,5 +1,6 @@
 //! The extended protocol: prepared statements and portals.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::connection::FLUSH_AT;
@@ -19,13 +20,13 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    fn columns(&self) -> Option<Vec<Column>> {
+    fn columns(&self) -> Option<Cow<'_, [Column]>> {
         match &self.parsed.statement {
-            Statement::Query(plan) => Some(plan.columns().to_vec()),
-            Statement::Show(name) => Some(vec![Column {
+            Statement::Query(plan) => Some(Cow::Borrowed(plan.columns())),
+            Statement::Show(name) => Some(Cow::Owned(vec![Column {
                 name: name.clone(),
                 ty: PgType::Text,
-            }]),
+            }])),
             Statement::Empty
             | Statement::Begin
             | Statement::Commit

@@ -22,6 +22,15 @@ pub struct Limits {
     pub authentication_time: Duration,
     /// Time for the rest of a message whose beginning has come. Default 30 s; chosen.
     pub message_time: Duration,
+    /// Silence on a TCP connection after which the kernel asks whether the other side is still there.
+    /// Default 30 s; chosen. A keeper is never silent for that long, and that its host is gone is
+    /// noticed by its silence: this gives back what the connection holds.
+    pub keepalive_idle: Duration,
+    /// Time between two such questions. Default 10 s; chosen.
+    pub keepalive_interval: Duration,
+    /// Questions without an answer after which the connection counts as reset. Default 3; chosen:
+    /// with the others, a minute after the last word.
+    pub keepalive_probes: u32,
     /// Time that the client may leave an answer unread. Default 30 s; chosen.
     pub send_time: Duration,
     /// Time of one statement, reads and calls. Default 30 s; chosen: no client of the API has a
@@ -62,6 +71,9 @@ impl Default for Limits {
             unauthenticated_connections: 512,
             authentication_time: Duration::from_secs(10),
             message_time: Duration::from_secs(30),
+            keepalive_idle: Duration::from_secs(30),
+            keepalive_interval: Duration::from_secs(10),
+            keepalive_probes: 3,
             send_time: Duration::from_secs(30),
             statement_time: Duration::from_secs(30),
             read_time: Duration::from_secs(5),

@@ -69,7 +69,7 @@ fn closed(end: End) -> Closed {
 /// What a session remembers between messages.
 pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
-    pub(super) info: SessionInfo,
+    pub(super) info: Arc<SessionInfo>,
     pub(super) pid: i32,
     pub(super) connection: Connection,
     pushes: PushQueue,
@@ -99,7 +99,7 @@ impl Session {
     ) -> Self {
         Session {
             shared,
-            info,
+            info: Arc::new(info),
             pid,
             connection,
             pushes,
@@ -338,8 +338,7 @@ impl Session {
                 self.put_notices(&outcome);
                 if let Some(columns) = &outcome.columns {
                     wire::put_row_description(&mut self.connection.output, columns, &[]);
-                    let columns = columns.clone();
-                    self.put_rows(&outcome.rows, &columns, &[]).await?;
+                    self.put_rows(&outcome.rows, columns, &[]).await?;
                 }
                 self.put_tag(&outcome);
                 Ok(true)

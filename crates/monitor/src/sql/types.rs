@@ -528,7 +528,13 @@ pub(super) fn put_value(out: &mut BytesMut, value: &Value, ty: PgType, binary: b
     let start = out.len();
     out.put_i32(0);
     if !(binary && put_binary(out, value, ty)) {
-        out.put_slice(print_text(value, ty).unwrap_or_default().as_bytes());
+        match value {
+            // Answers to keepers: not worth a copy.
+            Value::Text(text) => out.put_slice(text.as_bytes()),
+            Value::Null | Value::Int(_) | Value::Real(_) => {
+                out.put_slice(print_text(value, ty).unwrap_or_default().as_bytes());
+            }
+        }
     }
     let length = i32::try_from(out.len() - start - 4).unwrap_or(i32::MAX);
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());

@@ -1,5 +1,6 @@
 //! A group with ideal keepers: each does what it is told at its next step, unless it is dead.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -45,6 +46,9 @@ pub(crate) struct World {
     pub(crate) next_copy: u64,
     /// Keepers that report and get nothing done.
     pub(crate) slow: BTreeSet<NodeId>,
+    pub(crate) at_rest: AtRest,
+    /// Reports that needed no decision.
+    pub(crate) heartbeats: u32,
     /// Hosts that are stopped, connections open, since when.
     pub(crate) frozen: BTreeMap<NodeId, Time>,
 }
@@ -79,6 +83,8 @@ impl World {
             events: Vec::new(),
             next_copy: 100,
             slow: BTreeSet::new(),
+            at_rest: AtRest::default(),
+            heartbeats: 0,
             frozen: BTreeMap::new(),
         }
     }
@@ -166,6 +172,8 @@ impl World {
                     self.act(*id, goal);
                 }
                 let report = self.report(*id);
+                self.check_heartbeat(&report);
+                self.at_rest.folded(*id);
                 let (now, mut live) = (self.now, self.live.clone());
                 let events = fold(self.group_mut(), &mut live, report, now);
                 self.events.extend(events);
@@ -181,6 +189,26 @@ impl World {
         self.decide();
     }
 
+    /// A report that is taken for a mere heartbeat would have changed nothing the long way.
+    fn check_heartbeat(&mut self, report: &Report) {
+        let (now, before) = (self.now, self.group().clone());
+        let (mut short, mut long) = (self.live.clone(), self.live.clone());
+        let group = (self.view(), &before);
+        let boxed = Box::new(report.clone());
+        let taken = self
+            .at_rest
+            .heartbeat(group, &mut short, &self.settings, boxed, now);
+        let Ok(deadline) = taken else { return };
+        let mut group = before.clone();
+        let events = fold(&mut group, &mut long, report.clone(), now);
+        let looked = decide(&self.view(), &group, &mut long, &self.settings, now);
+        assert_eq!((events, looked.events), (Vec::new(), Vec::new()));
+        assert_eq!((&group, &looked.group), (&before, &before));
+        assert_eq!((short, deadline), (long, looked.deadline));
+        assert!(looked.suspects.is_empty());
+        self.heartbeats += 1;
+    }
+
     pub(crate) fn decide(&mut self) {
         for _ in 0..20 {
             let mut live = self.live.clone();
@@ -193,8 +221,12 @@ impl World {
             );
             self.live = live;
             self.waiting.clone_from(&d.waiting);
-            self.events.extend(d.events);
             let same = *self.group() == d.group;
+            if same {
+                let (view, settings) = (self.view(), self.settings.clone());
+                self.at_rest.looked(view, &settings, &d, self.now);
+            }
+            self.events.extend(d.events);
             *self.group_mut() = d.group;
             if same {
                 return;

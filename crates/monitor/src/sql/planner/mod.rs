@@ -16,6 +16,8 @@ mod operators;
 mod query;
 mod scope;
 
+use std::sync::Arc;
+
 use sqlparser::ast;
 
 use super::catalog::Table;
@@ -76,8 +78,15 @@ pub(super) struct ReadPlan {
     pub(super) sql: String,
     /// How to do without SQLite: most calls of old keepers are `SELECT * FROM f(…)`.
     pub(super) shortcut: Option<Shortcut>,
-    pub(super) columns: Vec<Column>,
+    pub(super) columns: Arc<[Column]>,
     pub(super) relations: Vec<Relation>,
+}
+
+impl ReadPlan {
+    /// Whether it is the only column of its call's reply, as it is.
+    pub(super) fn is_bare_reply(&self) -> bool {
+        self.sql == BARE_REPLY && matches!(self.relations[..], [Relation::Reply(_)])
+    }
 }
 
 /// What a SELECT is.
@@ -244,7 +253,7 @@ impl Planner {
         ReadPlan {
             shortcut: shortcut(&sub, self.relations.len()),
             sql: sub.sql,
-            columns: sub.columns,
+            columns: sub.columns.into(),
             relations: std::mem::take(&mut self.relations),
         }
     }
