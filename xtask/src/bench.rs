@@ -1,7 +1,9 @@
 //! `cargo xtask bench failover`: the write outage of each fault, measured from outside by
 //! `bench/failover_bench.py`, which drives any `pg_autoctl`; beside the program that ours replaces, in one run.
 
+mod heartbeats;
 mod report;
+mod sections;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,6 +14,8 @@ use serde_json::Value;
 
 use crate::temp::Folder;
 use crate::{command, console, machine, scenario, workspace};
+
+pub(crate) use heartbeats::{Heartbeats, command as heartbeats};
 
 /// Debian's own python, which is the one that has Debian's psycopg2.
 const PYTHON: &str = "/usr/bin/python3";
@@ -34,13 +38,16 @@ pub(crate) struct Failover {
     /// Seconds over which idle CPU is measured
     #[arg(long, default_value_t = 10)]
     pub(crate) idle: u32,
+    /// pgbench: scale 50, 16 clients, and 100 idle sessions on the primary meanwhile
+    #[arg(long, value_parser = ["pgbench"])]
+    pub(crate) load: Option<String>,
     /// Measure Debian's pg_auto_failover in the same run
     #[arg(long)]
     pub(crate) compare: bool,
     /// The folder of another `pg_autoctl` to measure, instead of a fresh optimised build
     #[arg(long, value_name = "DIR")]
     pub(crate) bin: Option<PathBuf>,
-    /// Write the result to docs/benchmarks.md
+    /// Write the result to its section of docs/benchmarks.md
     #[arg(long)]
     pub(crate) write: bool,
 }
@@ -52,6 +59,7 @@ impl Default for Failover {
             repeat: 1,
             scenario: Vec::new(),
             idle: 10,
+            load: None,
             compare: false,
             bin: None,
             write: false,
@@ -83,10 +91,7 @@ pub(crate) fn failover(bench: &Failover) -> Result<()> {
     let report = report::markdown(bench, &measured, &programs);
     console::say(&report);
     if bench.write {
-        let path = workspace::root().join("docs/benchmarks.md");
-        std::fs::write(&path, report)
-            .with_context(|| format!("cannot write `{}`", path.display()))?;
-        console::good("docs/benchmarks.md is written");
+        sections::write(&section(bench), &report)?;
     }
     let ours = programs.autoctl.display().to_string();
     let faults = report::faults(&measured[&ours]);
@@ -97,6 +102,12 @@ pub(crate) fn failover(bench: &Failover) -> Result<()> {
         bail!("the bench ended with {status}");
     }
     Ok(())
+}
+
+/// The section of docs/benchmarks.md that a run belongs to.
+fn section(bench: &Failover) -> String {
+    let load = bench.load.as_deref().map(|load| format!("-{load}"));
+    format!("failover-{}{}", bench.nodes, load.unwrap_or_default())
 }
 
 fn prepare(bench: &Failover) -> Result<()> {
@@ -137,6 +148,9 @@ fn words(
         ("--out", show(out)),
     ] {
         words.extend([name.to_owned(), value]);
+    }
+    if let Some(load) = &bench.load {
+        words.extend(["--load".to_owned(), load.clone()]);
     }
     for scenario in &bench.scenario {
         words.extend(["--scenario".to_owned(), scenario.clone()]);

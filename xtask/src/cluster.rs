@@ -290,7 +290,7 @@ impl Cluster {
 }
 
 /// Different ports of the loopback that nobody uses at the moment.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
+pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>> {
     let bind = |_| std::net::TcpListener::bind("127.0.0.1:0").context("cannot find a free port");
     let listeners = (0..count).map(bind).collect::<Result<Vec<_>>>()?;
     let port = |listener: &std::net::TcpListener| {

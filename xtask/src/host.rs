@@ -223,6 +223,13 @@ impl Host {
         }
     }
 
+    /// The daemon that was started here.
+    pub(crate) fn daemon(&self) -> Option<i32> {
+        self.child
+            .as_ref()
+            .and_then(|child| i32::try_from(child.id()).ok())
+    }
+
     /// The processes of `pg_autoctl` on this host.
     pub(crate) fn keeper_pids(&self) -> Pids {
         self.pids()

@@ -100,6 +100,8 @@ enum Task {
 enum Bench {
     /// Write outage, lost writes, healing, memory and idle CPU, per fault
     Failover(bench::Failover),
+    /// What a keeper's report costs the monitor, and ten thousand connected keepers
+    Heartbeats(bench::Heartbeats),
 }
 
 fn main() -> ExitCode {
@@ -124,6 +126,7 @@ fn run(task: Task) -> Result<()> {
         Task::Quiet(quiet) => quiet::run(&quiet),
         Task::Storm(wish) => storm::run(&wish),
         Task::Bench(Bench::Failover(bench)) => bench::failover(&bench),
+        Task::Bench(Bench::Heartbeats(bench)) => bench::heartbeats(&bench),
         Task::Docs => docs::run(),
         Task::Sim(wish) => sim::run(&wish),
         Task::Model(model) => model::run(&model),

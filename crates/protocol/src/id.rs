@@ -70,7 +70,10 @@ impl serde::de::Visitor<'_> for Hexadecimal {
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<u64, E> {
         u64::from_str_radix(text.trim(), 16).map_err(|_| {
             let what = self.0;
-            E::custom(ParseIdError { text: text.to_string(), what })
+            E::custom(ParseIdError {
+                text: text.to_string(),
+                what,
+            })
         })
     }
 }

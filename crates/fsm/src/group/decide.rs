@@ -153,7 +153,13 @@ fn deadline(facts: &Facts<'_>, suspects: &BTreeSet<NodeId>) -> Option<Time> {
     let settings = facts.settings;
     let ms = Duration::from_millis;
     let hold = super::hold::deadline(facts).filter(|t| *t > facts.now);
-    let rest = earliest(facts.group, facts.live, facts.phase_since, settings, facts.now);
+    let rest = earliest(
+        facts.group,
+        facts.live,
+        facts.phase_since,
+        settings,
+        facts.now,
+    );
     let rest = rest.into_iter().chain(hold).min();
     if suspects.is_empty() {
         return rest;

@@ -39,8 +39,8 @@ pub use explain::explain;
 pub use facts::{Facts, FormationView};
 pub use fold::fold;
 pub use goals::peer;
-pub use heartbeat::AtRest;
 pub use health::{FAILED_STARTS, Verdict, judge};
+pub use heartbeat::AtRest;
 pub use lease::{granted, longest_ms};
 pub use live::{Live, LiveGroup, Probe, ProbeOutcome, Session};
 pub use model::{

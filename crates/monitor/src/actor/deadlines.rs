@@ -94,7 +94,10 @@ mod tests {
         deadlines.set(&key(1), Some(Time(120)));
         assert_eq!(deadlines.due(Time(149)), [key(1)]);
         assert_eq!(deadlines.due(Time(1000)), [key(2)]);
-        assert_eq!((deadlines.next(), deadlines.due(Time(9999))), (None, vec![]));
+        assert_eq!(
+            (deadlines.next(), deadlines.due(Time(9999))),
+            (None, vec![])
+        );
     }
 
     #[test]
