@@ -1,6 +1,6 @@
 //! Citus: which rows the coordinator's node metadata should have, and how to get there.
 //!
-//! Both halves are pure and hold no step: [`wanted`] is computed from the monitor's durable state,
+//! Both halves are pure and hold no step: [`wanted()`] is computed from the monitor's durable state,
 //! [`plan()`] from that list and from what stands in the coordinator's Postgres. Read `safety.md`
 //! §9 first; its invariant is the seventh: repeating any update, after a crash at any point, ends
 //! in the same place.

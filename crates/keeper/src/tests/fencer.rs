@@ -27,7 +27,7 @@ pub(super) fn command(journal: &Path, pgdata: &Path) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "no test: the process that the others start"]
+#[ignore = "run by the tests of lease mode: the process that they start"]
 fn acts_as_the_fencer_of_other_tests() {
     let path = |name| std::env::var_os(name).map(std::path::PathBuf::from);
     if let (Some(file), Some(pgdata)) = (path(FILE), path(PGDATA)) {

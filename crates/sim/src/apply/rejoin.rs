@@ -171,7 +171,7 @@ impl World {
     }
 }
 
-/// Whether `pg_rewind` says "no rewind required": equal numbers look like one branch to it [run], or the
+/// Whether `pg_rewind` says "no rewind required": equal numbers look like one branch to it (tried), or the
 /// target's end is on the source's way.
 pub(crate) fn no_rewind_required(mine: &Disk, source: &Disk) -> bool {
     let number = source.path.timeline();

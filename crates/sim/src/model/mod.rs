@@ -15,7 +15,7 @@
 //! Two different states count as one when their fingerprints collide: with n states the odds are below
 //! n² / 2¹²⁹, for 10⁹ states about 10⁻²¹. What the model leaves out stands in `docs/verification.md`.
 //!
-//! Read first: [`Bounds`], [`moves::Move`], [`world::World::successors`].
+//! Read first: [`Bounds`], `moves::Move`, `world::World::successors`.
 
 mod act;
 mod begin;

@@ -300,7 +300,7 @@ impl World {
         self.pg_event(host, 2, PgEvent::StandbyFlush { upto: end });
     }
 
-    /// [run]: a standby past the fork is let in, has said how far it is, hears that its timeline ended,
+    /// Tried: a standby past the fork is let in, has said how far it is, hears that its timeline ended,
     /// and is back soon.
     fn turned_back(&mut self, host: usize, upstream: usize, conn: u64) {
         let closed = Event::Pg {
@@ -475,7 +475,7 @@ impl World {
     }
 
     /// The startup process looks at the file: another `primary_conninfo`, perhaps. While a query holds it up
-    /// it does not, and the receiver goes on [run].
+    /// it does not, and the receiver goes on (tried).
     pub(crate) fn startup_looks(&mut self, host: usize) {
         let now = self.now;
         let pg = &mut self.hosts[host].pg;
