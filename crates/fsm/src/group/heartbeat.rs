@@ -146,7 +146,6 @@ impl Seen {
 
 /// Whether a report differs from the one before in nothing that `fold` or `decide` looks at while
 /// the group is steady. Every field is named: a new one has to find its place here.
-#[expect(clippy::too_many_lines, reason = "one flat list of all fields")]
 fn says_the_same(old: &Report, new: &Report, settings: &Settings) -> bool {
     let Report {
         protocol,
