@@ -404,7 +404,7 @@ impl<'a, I: Instance> Keeper<'a, I> {
 
     /// Makes a change of the journal durable; answers whether it is.
     fn commit(&mut self, entry: Entry) -> bool {
-        let word = entry_word(&entry);
+        let word = entry.word();
         crate::failpoint::hit(&format!("before-journal-{word}"));
         let before = (self.journal.state, self.journal.copy);
         let mut next = self.journal.clone();
@@ -454,24 +454,5 @@ async fn poll_look(looking: &mut Option<Looking<'_>>) -> Observation {
     match looking {
         Some(future) => future.await,
         None => std::future::pending().await,
-    }
-}
-
-fn entry_word(entry: &Entry) -> &'static str {
-    match entry {
-        Entry::Registered(_) => "registered",
-        Entry::Obey { .. } => "obey",
-        Entry::Surroundings { .. } => "surroundings",
-        Entry::Promise { .. } => "promise",
-        Entry::Open { .. } => "open",
-        Entry::Standby => "standby",
-        Entry::Begin { .. } => "begin",
-        Entry::Over => "over",
-        Entry::Copied { .. } => "copied",
-        Entry::Prepared => "prepared",
-        Entry::Checkpointed => "checkpointed",
-        Entry::Announced { .. } => "announced",
-        Entry::Reached { .. } => "reached",
-        Entry::Dropped => "dropped",
     }
 }

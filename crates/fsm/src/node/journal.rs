@@ -192,6 +192,29 @@ pub enum Entry {
     Dropped,
 }
 
+impl Entry {
+    /// A stable word for it, for logs, failpoints and what a search has seen.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Registered(_) => "registered",
+            Self::Obey { .. } => "obey",
+            Self::Surroundings { .. } => "surroundings",
+            Self::Promise { .. } => "promise",
+            Self::Open { .. } => "open",
+            Self::Standby => "standby",
+            Self::Begin { .. } => "begin",
+            Self::Over => "over",
+            Self::Copied { .. } => "copied",
+            Self::Prepared => "prepared",
+            Self::Checkpointed => "checkpointed",
+            Self::Announced { .. } => "announced",
+            Self::Reached { .. } => "reached",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
 impl Journal {
     /// The journal of a node that is about to register.
     #[must_use]

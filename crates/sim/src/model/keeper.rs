@@ -151,7 +151,7 @@ impl Keeper {
             let Some(step) = plan.step else { break };
             seen.note("step", step.word());
             if let Step::Journal(entry) = step {
-                seen.note("journal", entry_word(&entry));
+                seen.note("journal", entry.word());
                 let quiet = matches!(
                     entry,
                     Entry::Reached { .. } | Entry::Standby | Entry::Over | Entry::Prepared
@@ -279,7 +279,7 @@ impl Keeper {
                 false
             }
             Accepted::New(entry) => {
-                seen.note("journal", entry_word(&entry));
+                seen.note("journal", entry.word());
                 next.journal.apply(entry);
                 true
             }
@@ -378,25 +378,6 @@ fn tidy(mut memory: Memory, goal: Stamp) -> Memory {
     memory.no_position = memory.no_position.map(|_| String::new());
     memory.failed_starts = memory.failed_starts.min(3);
     memory
-}
-
-fn entry_word(entry: &Entry) -> &'static str {
-    match entry {
-        Entry::Registered(_) => "registered",
-        Entry::Obey { .. } => "obey",
-        Entry::Surroundings { .. } => "surroundings",
-        Entry::Promise { .. } => "promise",
-        Entry::Open { .. } => "open",
-        Entry::Standby => "standby",
-        Entry::Begin { .. } => "begin",
-        Entry::Over => "over",
-        Entry::Copied { .. } => "copied",
-        Entry::Prepared => "prepared",
-        Entry::Checkpointed => "checkpointed",
-        Entry::Announced { .. } => "announced",
-        Entry::Reached { .. } => "reached",
-        Entry::Dropped => "dropped",
-    }
 }
 
 /// The words of all journal entries that a keeper of the model can make.
