@@ -14,6 +14,9 @@ const DEBIAN_VERSIONS: &str = "/usr/lib/postgresql";
 /// A drop-in that keeps Debian's Postgres package from creating and starting a server of its own.
 const NO_MAIN_CLUSTER: &str = "/etc/postgresql-common/createcluster.d/pgaf-xtask.conf";
 
+/// How long another run of apt is waited for, in seconds: one that installs a few packages takes less (chosen).
+const APT_LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=120";
+
 /// Who runs Postgres. It refuses to run as root.
 #[derive(Debug, Clone)]
 pub(crate) struct Account {
@@ -176,6 +179,7 @@ pub(crate) fn install_missing(programs: &[(&str, &str)]) -> Result<()> {
 
 fn apt_get(args: &[&str]) -> Result<()> {
     let mut words = vec!["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"];
+    words.extend(["-o", APT_LOCK_TIMEOUT]);
     words.extend(args);
     as_root(&words)
 }
