@@ -3,6 +3,7 @@
 mod edges;
 mod evidence;
 mod licences;
+mod settings;
 mod text;
 
 pub(crate) use text::inner_tests;
@@ -27,6 +28,7 @@ const CHECKS: &[Check] = &[
         "docs/verification.md and old-faults.md name what exists",
         evidence::check,
     ),
+    ("every setting does something", settings::check),
     ("docs/reference is fresh", crate::docs::stale),
     ("protocol and fsm build alone", build_alone),
     ("lints (cargo clippy, all targets)", lints),

@@ -13,6 +13,7 @@ use pgaf_monitor::{MonitorConfig, Running, StartError, create, start};
 use pgaf_protocol::*;
 use pgaf_store::OpenError;
 use tokio::sync::mpsc;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 /// Long enough for a slow machine, short enough for a test that hangs.
@@ -184,6 +185,44 @@ async fn a_pair_settles_and_switches_over_and_every_goal_is_pushed() {
     assert!(words.iter().any(|w| {
         w.contains("\"reportedState\":\"primary\"") && w.contains("\"goalState\":\"primary\"")
     }));
+    pair.running.stop().await;
+}
+
+/// Fault 7 of the old program: reports of a group wait for each other, and for a client that
+/// registers and takes its time. Here no function changes anything inside a client's transaction.
+#[tokio::test]
+async fn a_client_that_dawdles_in_a_transaction_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut pair = Pair::new(folder.path()).await;
+    let slow = connect(pair.address()).await;
+    slow.client.batch_execute("BEGIN").await.unwrap();
+    assert!(!slow.states().await.is_empty());
+
+    let in_time = tokio::time::timeout(PATIENCE, async {
+        pair.round().await;
+        pair.add("quick", 4).await;
+        pair.round().await;
+    });
+    in_time.await.unwrap();
+    let failover = "SELECT pgautofailover.perform_failover('default', 0)";
+    let operator = connect(pair.address()).await;
+    operator.client.simple_query(failover).await.unwrap();
+    let watcher = connect(pair.address()).await;
+    let began = Instant::now();
+    while !watcher
+        .states()
+        .await
+        .starts_with("secondary/secondary primary/primary")
+    {
+        let now = watcher.states().await;
+        assert!(began.elapsed() < PATIENCE, "no failover: {now}");
+        pair.round().await;
+    }
+
+    let json = serde_json::to_string(&wish("slow", 3)).unwrap();
+    let sql = "SELECT pgautofailover.keeper_register($1)";
+    let refused = slow.text(sql, &json).await.unwrap_err();
+    assert_eq!(refused.code(), Some(&SqlState::ACTIVE_SQL_TRANSACTION));
     pair.running.stop().await;
 }
 

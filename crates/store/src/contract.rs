@@ -5,6 +5,7 @@
 
 use pgaf_protocol::{FormationId, GroupId, NodeId, NodeState};
 
+use crate::event::KEPT_EVENTS;
 use crate::{Batch, EventFilter, EventRecord, Expect, Revision, Store, StoreError};
 
 /// What a check found: nothing, or the sentence that describes the fault.
@@ -20,7 +21,8 @@ pub async fn check<S: Store>(mut fresh: impl FnMut() -> S) -> Verdict {
     a_batch_that_read_something_else_is_refused_whole(&fresh()).await?;
     an_empty_batch_changes_nothing(&fresh()).await?;
     of_two_batches_that_overlap_one_wins(&fresh()).await?;
-    events_keep_their_order_and_are_filtered(&fresh()).await
+    events_keep_their_order_and_are_filtered(&fresh()).await?;
+    old_events_make_room(&fresh()).await
 }
 
 fn ensure(holds: bool, rule: &str) -> Verdict {
@@ -203,4 +205,35 @@ pub fn sample_event(formation: &str, group: i32, description: &str) -> EventReco
         rule: "test".into(),
         description: description.into(),
     }
+}
+
+/// Fault 6 of the old program: its table of events grows without bound.
+async fn old_events_make_room(store: &impl Store) -> Verdict {
+    /// More than a backend may keep for a while before it removes them at once.
+    const SURPLUS: u64 = 2_000;
+    let newest = KEPT_EVENTS + SURPLUS;
+    for first in (1..=newest).step_by(4_000) {
+        let last = (first + 3_999).min(newest);
+        let events = (first..=last)
+            .map(|number| sample_event("default", 0, &number.to_string()))
+            .collect();
+        let batch = Batch {
+            events,
+            ..Batch::default()
+        };
+        store.commit(batch).await.map_err(text)?;
+    }
+    let all = EventFilter {
+        limit: u32::MAX,
+        ..EventFilter::default()
+    };
+    let kept = store.events(all).await.map_err(text)?;
+    let count = u64::try_from(kept.len()).unwrap_or(u64::MAX);
+    ensure(count >= KEPT_EVENTS, "fewer events are kept than promised")?;
+    ensure(count < KEPT_EVENTS + SURPLUS, "events are kept for ever")?;
+    ensure(
+        kept.last()
+            .is_some_and(|event| event.record.description == newest.to_string()),
+        "the newest event is not kept",
+    )
 }
