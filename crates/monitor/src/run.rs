@@ -189,6 +189,7 @@ pub(crate) async fn resume(
     cluster.next_node = cluster.next_node.max(NodeId(heard));
     memory.longest_lease_ms = memory.longest_lease_ms.max(state.settings.lease_ms);
     if let Some(why) = &restored {
+        state.memory.remember_lineages(&marks);
         state.void(why);
     }
     let mut batch = Batch::default();

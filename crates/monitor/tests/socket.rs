@@ -359,6 +359,89 @@ async fn a_store_restored_from_an_older_copy_is_noticed() {
     pair.running.stop().await;
 }
 
+/// The database as it was; what SQLite wrote beside it since belongs to the newer one.
+fn put_back_database(path: &Path, bytes: &[u8]) {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    for tail in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(path.with_file_name(format!("{name}{tail}")));
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// A monitor's folder as it was, put back in place of what is there.
+fn put_back(folder: &Path, files: &[(std::path::PathBuf, Vec<u8>)]) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    for (path, bytes) in files {
+        std::fs::write(path, bytes).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn one_old_copy_is_restored_twice_and_every_keeper_is_known_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = Pair::new(folder.path()).await;
+    let (nodes, sessions) = (pair.nodes, pair.sessions);
+    pair.running.stop().await;
+    let config = config(folder.path());
+    let files = std::fs::read_dir(&config.pgdata).unwrap();
+    let copy: Vec<_> = files
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| (path.clone(), std::fs::read(&path).unwrap()))
+        .collect();
+    let database: Vec<_> = copy
+        .iter()
+        .filter(|(path, _)| *path == config.store_file())
+        .cloned()
+        .collect();
+    assert!(database.len() == 1 && copy.len() > 1, "{copy:?}");
+    let running = start(config.clone()).await.unwrap();
+    let mut pair = Pair {
+        running,
+        nodes,
+        sessions,
+    };
+    // The database alone: what is kept outside it shows that it is older, and knows its lives.
+    let mut lives = Vec::new();
+    for _ in 0..2 {
+        pair = pair.restart(folder.path()).await;
+        pair.round().await;
+        pair.round().await;
+        pair.until("primary/primary secondary/secondary").await;
+        let operator = connect(pair.address()).await;
+        let failover = "SELECT pgautofailover.perform_failover('default', 0)";
+        operator.client.simple_query(failover).await.unwrap();
+        pair.until("secondary/secondary primary/primary").await;
+        operator.client.simple_query(failover).await.unwrap();
+        pair.until("primary/primary secondary/secondary").await;
+        lives.push(pair.nodes.get(NodeId(1)).lineage);
+        pair.running.stop().await;
+        put_back_database(&database[0].0, &database[0].1);
+        pair.running = start(config.clone()).await.unwrap();
+    }
+    pair = pair.restart(folder.path()).await;
+    pair.round().await;
+    pair.until("primary/primary secondary/secondary").await;
+    lives.push(pair.nodes.get(NodeId(1)).lineage);
+    let different: std::collections::BTreeSet<_> = lives.iter().collect();
+    assert_eq!(different.len(), 3, "{lives:?}");
+    // Everything that the monitor had: an operator says so.
+    pair.running.stop().await;
+    put_back(&config.pgdata, &copy);
+    let mut restored = config.clone();
+    restored.restored = true;
+    pair.running = start(restored).await.unwrap();
+    for id in pair.sessions.keys().copied().collect::<Vec<_>>() {
+        let session = connect(pair.address()).await;
+        pair.sessions.insert(id, session);
+    }
+    pair.round().await;
+    pair.until("primary/primary secondary/secondary").await;
+    pair.running.stop().await;
+}
+
 #[tokio::test]
 async fn a_dead_host_is_noticed_by_its_closed_session_and_a_refused_probe() {
     let folder = tempfile::tempdir().unwrap();

@@ -74,9 +74,9 @@ impl State {
     /// Who sends this report, and whether it is for this monitor at all.
     fn sender(&mut self, turn: &mut Turn, report: &Report) -> Result<Sender, SqlError> {
         check_protocol(report.protocol)?;
-        self.check_lineage(report)?;
         let node = report.node;
         let key = (report.formation.clone(), report.group);
+        self.check_lineage(turn, &key, report)?;
         let is_there = |key: &Key| {
             let group = self.memory.group(key);
             group.is_some_and(|g| g.nodes.contains_key(&node))
@@ -105,22 +105,48 @@ impl State {
     }
 
     /// A keeper that pinned another store than this one, or an earlier life of it, is not ours:
-    /// its node id means nothing here.
-    fn check_lineage(&self, report: &Report) -> Result<(), SqlError> {
-        let ours = |lineage| {
-            lineage == self.memory.cluster.lineage || self.memory.past_lineages.contains(&lineage)
+    /// its node id means nothing here. A store that was restored may have forgotten a life of its own,
+    /// when it is the second time: until the group is certain again, a member with the group's data is
+    /// taken for ours, and its lineage is remembered.
+    fn check_lineage(
+        &mut self,
+        turn: &mut Turn,
+        key: &Key,
+        report: &Report,
+    ) -> Result<(), SqlError> {
+        let Some(theirs) = report.lineage else {
+            return Ok(());
         };
-        match report.lineage {
-            Some(theirs) if !ours(theirs) => Err(SqlError::new(
-                NOT_IN_THIS_STATE,
-                format!(
-                    "node {} belongs to another monitor (lineage {theirs}, this one is {})",
-                    report.node, self.memory.cluster.lineage
-                ),
-            )
-            .with_hint("Check pg_autoctl.monitor in the node's configuration file; if this monitor replaces a lost one, register the node again with: pg_autoctl create postgres")),
-            Some(_) | None => Ok(()),
+        let ours = self.memory.cluster.lineage;
+        if theirs == ours || self.memory.past_lineages.contains(&theirs) {
+            return Ok(());
         }
+        let doubted = self
+            .memory
+            .group(key)
+            .filter(|group| group.doubted.is_some());
+        let member = doubted.and_then(|group| group.nodes.get(&report.node));
+        let forgotten = member.is_some_and(|node| {
+            node.system_identifier.is_some() && node.system_identifier == report.system_identifier
+        });
+        if forgotten {
+            tracing::warn!(
+                node = %report.node,
+                lineage = %theirs,
+                "a member comes from a life of this store that the restored copy does not know"
+            );
+            turn.keep_all(&self.memory);
+            self.memory.past_lineages.push(theirs);
+            return Ok(());
+        }
+        Err(SqlError::new(
+            NOT_IN_THIS_STATE,
+            format!(
+                "node {} belongs to another monitor (lineage {theirs}, this one is {ours})",
+                report.node
+            ),
+        )
+        .with_hint("Check pg_autoctl.monitor in the node's configuration file; if this monitor replaces a lost one, register the node again with: pg_autoctl create postgres"))
     }
 
     /// A keeper of this very life of the store that has seen a goal which the store does not know

@@ -18,6 +18,9 @@ const PASSWORD: &str = "password";
 const SETTING: &str = "setting/";
 /// Before the name of a formation.
 const FORMATION: &str = "formation/";
+/// Before the digits of a lineage, among the marks outside the database: a copy that is restored a
+/// second time does not know the lineage of the first.
+const LINEAGE_MARK: &str = "lineage/";
 /// Before the number of a group and the name of its formation.
 const GROUP: &str = "group/";
 
@@ -222,6 +225,22 @@ impl Memory {
             .insert("incarnation".into(), self.cluster.incarnation.0);
         let next = u64::try_from(self.cluster.next_node.0).unwrap_or_default();
         batch.marks.insert("node".into(), next);
+        let lives = self.past_lineages.iter().chain([&self.cluster.lineage]);
+        for lineage in lives {
+            batch.marks.insert(format!("{LINEAGE_MARK}{lineage}"), 1);
+        }
+    }
+
+    /// Learns the earlier lives of the store that are marked outside it.
+    pub(crate) fn remember_lineages(&mut self, marks: &BTreeMap<String, u64>) {
+        let marked = marks
+            .keys()
+            .filter_map(|name| name.strip_prefix(LINEAGE_MARK));
+        for lineage in marked.filter_map(|digits| digits.parse().ok()) {
+            if lineage != self.cluster.lineage && !self.past_lineages.contains(&lineage) {
+                self.past_lineages.push(lineage);
+            }
+        }
     }
 
     /// Writes a formation without its groups, or removes it when it is no more.
