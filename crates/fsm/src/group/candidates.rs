@@ -8,6 +8,7 @@ use pgaf_protocol::{CopyId, CopyRole, NodeId, NodeState, Position};
 use super::facts::Facts;
 use super::lease;
 use super::model::{Election, Group, Leader, Node};
+use super::quorum::obstacle;
 
 /// How far behind a planned candidate may be when the primary is asked to stop, in bytes.
 ///
@@ -76,6 +77,19 @@ pub(super) fn is_in_place(node: &Node, leader: Leader) -> bool {
         && node.copy.is_some()
         && node.copy == leader.copy
         && matches!(node.role, CopyRole::Primary { .. })
+}
+
+/// Whether giving up would do: the old primary has promised, holds everything, and could be opened
+/// again in place.
+pub(super) fn can_reopen(facts: &Facts<'_>, group: &Group, leader: Leader) -> bool {
+    let Some(old) = group.nodes.get(&leader.node) else {
+        return false;
+    };
+    facts.promise_of(old).is_some_and(|(_, position)| {
+        is_in_place(old, leader)
+            && facts.keeper_answers(leader.node)
+            && obstacle(&group.possible, &promised_up_to(facts, position)).is_none()
+    })
 }
 
 /// Standbys that could be promoted after a failover: present, priority above 0, a whole copy.

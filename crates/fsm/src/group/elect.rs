@@ -15,8 +15,8 @@ use pgaf_protocol::{NodeId, NodeState, Waiting};
 
 use super::anew;
 use super::candidates::{
-    candidates, choose, holders, is_in_place, move_candidates, pending, promised_up_to,
-    reach_candidates, reachable_without,
+    can_reopen, candidates, choose, holders, move_candidates, pending, reach_candidates,
+    reachable_without,
 };
 use super::config;
 use super::facts::Facts;
@@ -385,16 +385,11 @@ fn reopen(
     leader: Leader,
     pending: &[NodeId],
 ) -> Option<Step> {
-    let old = group.nodes.get(&leader.node)?;
-    let (_, position) = facts.promise_of(old)?;
     let others_may_come =
         !pending.is_empty() && elapsed_ms(facts) < facts.settings.move_deadline_ms;
-    if !is_in_place(old, leader) || !facts.keeper_answers(leader.node) || others_may_come {
+    if others_may_come || !can_reopen(facts, group, leader) {
         return None;
     }
-    obstacle(&group.possible, &promised_up_to(facts, position))
-        .is_none()
-        .then_some(())?;
     let sync = facts.current_sync();
     group.primary = Some(Leader {
         term: group.term,

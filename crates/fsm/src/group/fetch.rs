@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use pgaf_protocol::{CopyRole, Member, NodeId, Position, Report, Stamp, Term};
 
-use super::candidates::{is_in_place, may_lead, pending, preference, promised_up_to};
+use super::candidates::{can_reopen, is_in_place, may_lead, pending, preference, promised_up_to};
 use super::elect::{Step, elapsed_ms, waits};
 use super::facts::Facts;
 use super::lease;
@@ -32,8 +32,9 @@ pub(super) fn advance(
     if election.planned {
         return None;
     }
+    let reopens = can_reopen(facts, group, leader);
     if let Some(fetching) = election.fetching {
-        return going_on(facts, group, election, fetching, complete);
+        return going_on(facts, group, election, fetching, (complete, reopens));
     }
     let late = elapsed_ms(facts) >= limit_ms(facts);
     if complete.is_none() && !late && !pending(facts, group, election, leader).is_empty() {
@@ -50,7 +51,7 @@ pub(super) fn advance(
     if let Some(next) = next {
         return Some(change(group, election, Some(*next), None));
     }
-    if complete.is_none() && !pairs.is_empty() {
+    if complete.is_none() && !pairs.is_empty() && !reopens {
         // All were tried: from the beginning.
         group.phase = Phase::Collecting(Election {
             tried: alloc::collections::BTreeSet::new(),
@@ -86,12 +87,14 @@ fn change(
     }
 }
 
+/// `others` tells who has everything and can be promoted, and whether the old primary, which is back,
+/// could be opened again.
 fn going_on(
     facts: &Facts<'_>,
     group: &mut Group,
     election: &Election,
     now: Fetching,
-    complete: Option<NodeId>,
+    (complete, reopens): (Option<NodeId>, bool),
 ) -> Option<Step> {
     let arrived = complete == Some(now.node);
     let overtaken = complete.is_some() && !now.preferred;
@@ -101,7 +104,8 @@ fn going_on(
     if !is_possible(facts, election, now) {
         return Some(change(group, election, None, None));
     }
-    let limit = if now.preferred {
+    // Nobody has to wait for a fetch that does not get on when somebody else is ready.
+    let limit = if now.preferred || reopens {
         limit_ms(facts)
     } else {
         facts.settings.move_deadline_ms

@@ -73,8 +73,16 @@ fn storms(wish: &Wish) -> bool {
             say(&format!("  {count:>9} {what}"));
         }
     }
-    for what in total.coverage.missing() {
-        say(&format!("never happened: {what}"));
+    for (what, reason) in total.coverage.missing() {
+        match reason {
+            Some(reason) => say(&format!("never happened, as expected: {what}: {reason}")),
+            None => say(&format!("never happened: {what}")),
+        }
+    }
+    for what in total.coverage.stale() {
+        say(&format!(
+            "happened, though a reason says why it need not: {what}"
+        ));
     }
     total.broken.is_empty()
 }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use pgaf_protocol::*;
 
 use super::world::World;
-use crate::group::{Facts, Phase};
+use crate::group::{Event, Facts, Phase};
 
 const A: NodeId = NodeId(1);
 const B: NodeId = NodeId(2);
@@ -148,6 +148,60 @@ fn a_source_that_dies_is_waited_for_by_name_and_served_from_when_it_is_back() {
     world.start(C);
     world.run(5000);
     assert_eq!(primary(&world), Some(B));
+}
+
+#[test]
+fn a_fetch_that_does_not_get_on_is_given_up_as_the_old_primary_is_back() {
+    let mut world = three();
+    priority(&mut world, C, 0);
+    ahead(&mut world, C, 500);
+    world.nodes.get_mut(&A).unwrap().position = world.nodes[&C].position;
+    for _ in 0..100 {
+        world.run(10);
+        if matches!(&world.group().phase, Phase::Collecting(e) if e.fetching.is_some()) {
+            break;
+        }
+    }
+    // B was told to fetch, and gets nothing.
+    world.slow.insert(B);
+    world.run(2000);
+    assert!(matches!(world.group().phase, Phase::Collecting(_)));
+    world.start(A);
+    world.run(4000);
+    assert_eq!(world.group().phase, Phase::Steady);
+    assert_eq!(primary(&world), Some(A));
+    assert!(world.events.iter().any(|e| e.rule == "failover.given-up"));
+    // Nobody knows yet what it received: it stops first.
+    assert_eq!(world.group().nodes[&B].goal.state, NodeState::ReportLsn);
+    world.slow.clear();
+    world.run(3000);
+    assert_eq!(world.state(2), "secondary/secondary");
+}
+
+#[test]
+fn an_old_primary_without_its_data_takes_it_from_a_standby_that_may_not_lead() {
+    let mut world = three();
+    priority(&mut world, C, 0);
+    ahead(&mut world, C, 500);
+    // The only one that may lead has promised, and is lost.
+    for _ in 0..100 {
+        world.run(10);
+        if world.group().nodes[&B].promise.is_some() {
+            break;
+        }
+    }
+    world.kill(B);
+    let lost = world.nodes.get_mut(&A).unwrap();
+    lost.copy = None;
+    lost.role = CopyRole::Standby;
+    world.start(A);
+    world.run(15_000);
+    assert_eq!(primary(&world), Some(A));
+    let fetched = |e: &Event| e.node == A && e.rule == "election.old-primary-fetches";
+    assert!(world.events.iter().any(fetched));
+    world.start(B);
+    world.run(3000);
+    assert_eq!(states(&world)[1..], ["secondary/secondary"; 2]);
 }
 
 #[test]
