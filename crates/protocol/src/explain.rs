@@ -84,3 +84,67 @@ pub struct Explanation {
     /// Everything else that was looked at.
     pub facts: Vec<Fact>,
 }
+
+/// What happens to a node in a question of "what if".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// Every process of its host ends; the host's kernel still answers.
+    Down,
+    /// It falls silent: power, a cut link, a frozen host.
+    Silent,
+}
+
+impl Fault {
+    /// Every fault that can be asked about.
+    pub const ALL: [Self; 2] = [Self::Down, Self::Silent];
+
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Silent => "silent",
+        }
+    }
+
+    /// The fault of a word.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|f| f.word() == word)
+    }
+}
+
+/// What would become of a group if a node were gone now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhatIf {
+    /// The formation.
+    pub formation: FormationId,
+    /// The group.
+    pub group: GroupId,
+    /// The node that would be gone.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// How.
+    pub fault: Fault,
+    /// Whether it is the primary now.
+    pub is_primary: bool,
+    /// One sentence.
+    pub summary: String,
+    /// Who would be primary; `None`: nobody, until what blocks is gone.
+    pub winner: Option<NodeId>,
+    /// Milliseconds until commits are acknowledged again; `None`: not by itself.
+    pub estimated_ms: Option<u64>,
+    /// Bytes of WAL that may hold acknowledged commits and would be lost by what happens by itself.
+    pub bytes_at_risk: u64,
+    /// The same if an operator forced a failover; `None`: none is needed, or nobody could take over.
+    pub bytes_at_risk_forced: Option<u64>,
+    /// What would block, with the way out of each.
+    pub blocks: Vec<Waiting>,
+    /// Whether the loss of the primary would be answered without a hand afterwards.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub automatic_failover_afterwards: Option<String>,
+    /// What the monitor would do, in order.
+    pub steps: Vec<String>,
+}

@@ -19,6 +19,7 @@ extern crate alloc;
 extern crate std;
 
 mod citus;
+mod code;
 mod explain;
 mod goal;
 mod id;
@@ -35,7 +36,8 @@ mod timeline;
 pub use citus::{
     CitusOrders, Held, Metadata, MetadataSeen, Removal, Replica, SeenRow, Stage, WantedRow,
 };
-pub use explain::{Explanation, Fact, NodeView, Waiting};
+pub use code::{Code, CodeOf};
+pub use explain::{Explanation, Fact, Fault, NodeView, Waiting, WhatIf};
 pub use goal::{Answer, Fetch, Follow, Goal, Lead, Lease, Order, Peer, Promote, Reach};
 pub use id::{CopyId, FormationId, GroupId, Incarnation, Lineage, NodeId, ParseIdError};
 pub use lsn::{Lsn, ParseLsnError};
@@ -44,7 +46,7 @@ pub use report::{
     Confirmed, CopyRole, GateSettings, Look, Postgres, Progress, Promise, Report, StandbySeen,
     UpstreamSeen,
 };
-pub use settings::{KeeperSettings, Setting, Settings, SettingsError};
+pub use settings::{KeeperSettings, Setting, SettingView, Settings, SettingsError};
 pub use state::{NodeState, ParseStateError};
 pub use sync::{Member, Possible, SyncConfig};
 pub use term::{Sequence, Stamp, Term};

@@ -173,6 +173,47 @@ impl Setting {
     }
 }
 
+/// A setting as it is at a monitor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingView {
+    /// Its name.
+    pub name: String,
+    /// The old program's name, if it had one.
+    pub old_name: Option<String>,
+    /// The value in force.
+    pub value: u64,
+    /// `ms` or `bytes`.
+    pub unit: String,
+    /// The default.
+    pub default: u64,
+    /// The smallest value that is accepted.
+    pub min: u64,
+    /// The largest value that is accepted.
+    pub max: u64,
+    /// `default`, `set` (by a call, kept by the monitor), or `configuration file`.
+    pub source: String,
+    /// Why it is there, and why that default.
+    pub why: String,
+}
+
+impl SettingView {
+    /// A row of the table, with its value and where that comes from.
+    #[must_use]
+    pub fn of(row: &Setting, settings: &Settings, source: &str) -> Self {
+        Self {
+            name: row.name.to_string(),
+            old_name: row.old_name.map(ToString::to_string),
+            value: settings.get(row.name).unwrap_or(row.default),
+            unit: row.unit.to_string(),
+            default: row.default,
+            min: row.min,
+            max: row.max,
+            source: source.to_string(),
+            why: row.why.to_string(),
+        }
+    }
+}
+
 /// What a keeper needs of the monitor's settings, sent with every answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KeeperSettings {

@@ -176,7 +176,7 @@ fn named_facts(facts: &Facts<'_>) -> Vec<Fact> {
 }
 
 /// Whether the loss of the primary would be answered without a hand, and if not, why.
-fn automatic(facts: &Facts<'_>) -> String {
+pub(super) fn automatic(facts: &Facts<'_>) -> String {
     if let Some(text) = super::lease::automatic(facts) {
         return text;
     }

@@ -32,7 +32,9 @@ mod promotion;
 mod quorum;
 mod restore;
 pub mod rules;
+mod rules_words;
 mod sync_plan;
+mod what_if;
 
 pub use decide::{Decision, decide};
 pub use explain::explain;
@@ -50,6 +52,7 @@ pub use model::{
 pub use quorum::{TermConfig, by_term, obstacle};
 pub use restore::restored;
 pub use sync_plan::next_step;
+pub use what_if::what_if;
 
 #[cfg(test)]
 mod tests;

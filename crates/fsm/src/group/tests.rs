@@ -5,4 +5,5 @@ mod flows;
 mod lease;
 mod old_faults;
 mod settings;
+mod what_if;
 pub(crate) mod world;

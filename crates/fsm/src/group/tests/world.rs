@@ -470,7 +470,7 @@ impl World {
             .map(|u| UpstreamSeen {
                 node: u,
                 streaming: self.is_admitted(id, fake.copy),
-                fresh: true,
+                fresh: !self.is_stale(u),
                 timeline: self.nodes[&u].history.timeline,
             });
         Report {
