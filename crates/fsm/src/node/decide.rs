@@ -258,5 +258,12 @@ fn finish(view: &NodeView, mut plan: Plan) -> Plan {
         let until = pause.until;
         plan = plan.again_at(until);
     }
+    if view.observation.disk_full {
+        let before = plan.trouble.take();
+        let before = before.map(|why| format!("; {why}")).unwrap_or_default();
+        plan.trouble = Some(format!(
+            "the disk is full: no space left for another WAL segment where the data directory or its WAL is{before}"
+        ));
+    }
     plan
 }

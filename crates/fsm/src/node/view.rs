@@ -51,6 +51,9 @@ pub struct Observation {
     pub progress: Option<Progress>,
     /// A fencer guards this data directory.
     pub fencer: bool,
+    /// Less than a WAL segment is free where the data directory or its WAL is.
+    #[serde(default)]
+    pub disk_full: bool,
 }
 
 /// PGDATA.

@@ -39,6 +39,7 @@ impl Local {
             may_miss_first_wait: self.installation.version.may_miss_first_wait(),
             progress: self.progress.lock().ok().and_then(|p| p.clone()),
             fencer: self.fencer.guards(),
+            disk_full: is_full(&self.pgdata()),
             ..Observation::default()
         };
         match outside {
@@ -361,4 +362,14 @@ fn gate(sql: &Sql) -> GateSettings {
         max_prepared_transactions: number(sql.limits.max_prepared_transactions),
         max_locks_per_transaction: number(sql.limits.max_locks_per_transaction),
     }
+}
+/// Room that Postgres needs to go on: one WAL segment of the default size.
+const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// Whether there is no room for another WAL segment, under the data directory or its WAL.
+fn is_full(pgdata: &std::path::Path) -> bool {
+    [pgdata.to_owned(), pgdata.join("pg_wal")].iter().any(|at| {
+        rustix::fs::statvfs(at)
+            .is_ok_and(|fs| fs.f_bavail.saturating_mul(fs.f_frsize) < SEGMENT_BYTES)
+    })
 }

@@ -448,3 +448,17 @@ fn the_walsender_of_a_silent_standby_that_is_taken_out_is_ended_before_names_are
     world.settle();
     assert!(world.words().contains(&"confirm-names".into()));
 }
+
+#[test]
+fn a_full_disk_is_said_and_changes_no_step() {
+    let mut world = World::running(CopyRole::Standby, Some(Conf::follow(&peer())));
+    let before = decide(&world.view());
+    world.observation.disk_full = true;
+    let full = decide(&world.view());
+    assert_eq!((&full.step, full.reached), (&before.step, before.reached));
+    let said = report(&world.view(), &full, &Extras::default());
+    assert!(said.trouble.unwrap().starts_with("the disk is full"));
+    world.observation.disk_full = false;
+    let said = report(&world.view(), &decide(&world.view()), &Extras::default());
+    assert_eq!(said.trouble, None);
+}
