@@ -52,6 +52,25 @@ pub(crate) struct Failure {
     causes: Vec<String>,
     details: Vec<String>,
     hint: Option<String>,
+    /// The id of a [`pgaf_protocol::Code`].
+    id: &'static str,
+}
+
+impl ExitCode {
+    /// The stable code of what ends so and has none of its own.
+    fn id(self) -> &'static str {
+        match self {
+            Self::Quit => "",
+            Self::BadArgs => "bad-arguments",
+            Self::BadConfig => "bad-configuration",
+            Self::BadState => "wrong-state",
+            Self::PgCtl => "postgres-unusable",
+            Self::Monitor => "monitor-refused",
+            Self::Coordinator => "coordinator-refused",
+            Self::Internal => "service-failed",
+            Self::ExtensionMissing => "extension-missing",
+        }
+    }
 }
 
 impl Failure {
@@ -63,6 +82,7 @@ impl Failure {
             causes: Vec::new(),
             details: Vec::new(),
             hint: None,
+            id: code.id(),
         }
     }
 
@@ -124,9 +144,20 @@ impl Failure {
         self
     }
 
+    /// Names it more closely than its exit code does: the id of a [`pgaf_protocol::Code`].
+    #[must_use]
+    pub(crate) fn coded(mut self, id: &'static str) -> Self {
+        debug_assert!(pgaf_protocol::Code::find(id).is_some(), "no code {id}");
+        self.id = id;
+        self
+    }
+
     /// The same with another exit code.
     #[must_use]
     pub(crate) fn with_code(mut self, code: ExitCode) -> Self {
+        if self.id == self.code.id() {
+            self.id = code.id();
+        }
         self.code = code;
         self
     }
@@ -148,7 +179,8 @@ impl Failure {
 
     /// Prints the failure to the log, once.
     pub(crate) fn report(&self) {
-        let text = self.to_string();
+        // `pg_autoctl inspect error ID` explains it.
+        let text = format!("{self} [{}]", self.id);
         match self.severity {
             Severity::Silent => return,
             Severity::Error => tracing::error!("{text}"),
@@ -187,5 +219,12 @@ mod tests {
         let failure = Failure::bad_config("cannot do it").because(&error);
         assert_eq!(failure.to_string(), "cannot do it: outer: inner");
         assert_eq!(failure.code() as u8, 2);
+        assert_eq!(failure.id, "bad-configuration");
+        let other = failure.with_code(ExitCode::Monitor);
+        assert_eq!(other.id, "monitor-refused");
+        assert_eq!(
+            other.coded("port-taken").with_code(ExitCode::Internal).id,
+            "port-taken"
+        );
     }
 }

@@ -31,6 +31,7 @@ mod service;
 mod services;
 mod target;
 mod tree;
+mod upgrade;
 mod watch;
 
 use std::process::ExitCode;

@@ -210,6 +210,7 @@ fn unreachable(shown: &str, attempts: u32, spent: Duration, error: &ConnectError
         "Failed to connect to the monitor at \"{shown}\", after {attempts} attempts in {} ms",
         spent.as_millis()
     ))
+    .coded("monitor-unreachable")
     .because(error);
     match error {
         ConnectError::Auth { .. } => failure.hint(

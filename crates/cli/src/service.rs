@@ -1,7 +1,9 @@
 //! Runs a monitor or a keeper in this process: one process per node.
 //!
 //! Owns the pid file, signals and reloads around the libraries. SIGTERM and SIGINT stop, SIGQUIT
-//! stops at once, SIGHUP reads the configuration again.
+//! stops at once, SIGHUP reads the configuration again, SIGUSR2 executes the installed program in place.
+
+use std::path::PathBuf;
 
 use pgaf_keeper::{Ended, KeeperConfig, Shutdown, Until};
 use pgaf_monitor::MonitorConfig;
@@ -14,7 +16,7 @@ use crate::config::{Config, Role};
 use crate::error::{ExitCode, Failure};
 use crate::paths::Paths;
 use crate::pidfile::{Claim, ClaimError, PidFile};
-use crate::{joining, services, target};
+use crate::{joining, services, target, upgrade};
 
 /// Reloads that may wait: each is a whole configuration, and the last one counts.
 const RELOAD_QUEUE: usize = 8;
@@ -38,10 +40,12 @@ pub(crate) fn claim(paths: &Paths, role: Role, running: ExitCode) -> Result<Clai
         services: parts.iter().map(|name| (pid, (*name).to_owned())).collect(),
     };
     Claim::take(&paths.pid, &contents).map_err(|error| match error {
-        ClaimError::Running(_) => Failure::fatal(running, &error).hint(format!(
-            "`pg_autoctl stop --pgdata {}` stops it",
-            paths.pgdata.display()
-        )),
+        ClaimError::Running(_) => Failure::fatal(running, &error)
+            .coded("service-running")
+            .hint(format!(
+                "`pg_autoctl stop --pgdata {}` stops it",
+                paths.pgdata.display()
+            )),
         ClaimError::Write { .. } => {
             Failure::fatal(ExitCode::Internal, "Failed to create the pid file").because(&error)
         }
@@ -54,12 +58,14 @@ struct Signals {
     interrupt: Signal,
     quit: Signal,
     hangup: Signal,
+    upgrade: Signal,
 }
 
 /// What a signal asks for.
 enum Asked {
     Stop(Shutdown),
     Reload,
+    Upgrade,
 }
 
 impl Signals {
@@ -74,6 +80,7 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             quit: listen(SignalKind::quit())?,
             hangup: listen(SignalKind::hangup())?,
+            upgrade: listen(SignalKind::user_defined2())?,
         })
     }
 
@@ -83,6 +90,22 @@ impl Signals {
             _ = self.interrupt.recv() => Asked::Stop(Shutdown::Fast),
             _ = self.quit.recv() => Asked::Stop(Shutdown::Immediate),
             _ = self.hangup.recv() => Asked::Reload,
+            _ = self.upgrade.recv() => Asked::Upgrade,
+        }
+    }
+}
+
+/// The program that is to take over, when it can be executed; otherwise the service goes on.
+fn next_program() -> Option<PathBuf> {
+    let Some(program) = upgrade::program() else {
+        tracing::error!("cannot tell which program to execute: going on as it was");
+        return None;
+    };
+    match upgrade::refusal(&program) {
+        None => Some(program),
+        Some(why) => {
+            tracing::error!("going on with the program as it was: {why}");
+            None
         }
     }
 }
@@ -108,6 +131,14 @@ fn reread<T>(paths: &Paths, read: impl Fn(&Config, &Paths) -> Result<T, Failure>
 /// # Errors
 /// What the monitor cannot go on with, as an exit code.
 pub(crate) fn monitor(config: MonitorConfig, paths: &Paths) -> Result<(), Failure> {
+    let next = serve_monitor(config, paths)?;
+    next.map_or(Ok(()), |program| {
+        Err(upgrade::take_over(&program, &paths.pgdata))
+    })
+}
+
+/// Answers which program takes over, if one does.
+fn serve_monitor(config: MonitorConfig, paths: &Paths) -> Result<Option<PathBuf>, Failure> {
     block_on(async {
         let mut signals = Signals::new()?;
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -116,15 +147,25 @@ pub(crate) fn monitor(config: MonitorConfig, paths: &Paths) -> Result<(), Failur
         let serving = pgaf_monitor::run(config, shutdown, reloads);
         tokio::pin!(serving);
         let mut stop = Some(stop);
+        let mut next = None;
         loop {
             tokio::select! {
                 ended = &mut serving => {
                     ended.map_err(|error| services::monitor_failure(&error))?;
                     tracing::info!("Stop pg_autoctl");
-                    return Ok(());
+                    return Ok(next);
                 }
                 asked = signals.next() => match asked {
-                    Asked::Stop(_) => drop(stop.take()),
+                    Asked::Stop(_) => {
+                        next = None;
+                        drop(stop.take());
+                    }
+                    Asked::Upgrade => {
+                        next = next_program();
+                        if next.is_some() {
+                            drop(stop.take());
+                        }
+                    }
                     Asked::Reload => {
                         if let Some(config) = reread(paths, services::monitor_config) {
                             drop(reload.try_send(config));
@@ -140,7 +181,19 @@ pub(crate) fn monitor(config: MonitorConfig, paths: &Paths) -> Result<(), Failur
 ///
 /// # Errors
 /// What the keeper cannot go on with, as an exit code.
-pub(crate) fn keeper(mut config: Config, paths: &Paths, until: Until) -> Result<(), Failure> {
+pub(crate) fn keeper(config: Config, paths: &Paths, until: Until) -> Result<(), Failure> {
+    let next = serve_keeper(config, paths, until)?;
+    next.map_or(Ok(()), |program| {
+        Err(upgrade::take_over(&program, &paths.pgdata))
+    })
+}
+
+/// Answers which program takes over, if one does.
+fn serve_keeper(
+    mut config: Config,
+    paths: &Paths,
+    until: Until,
+) -> Result<Option<PathBuf>, Failure> {
     block_on(async {
         let signals = Signals::new()?;
         let (stop, stopped) = watch::channel(Shutdown::No);
@@ -165,8 +218,10 @@ pub(crate) fn keeper(mut config: Config, paths: &Paths, until: Until) -> Result<
                 .await
                 .map_err(|error| services::keeper_failure(&error))
         };
-        let ended = beside(work, signals, &stop, &reload, paths).await?;
+        let mut next = None;
+        let ended = beside(work, signals, &stop, &reload, (paths, &mut next)).await?;
         match ended {
+            Ended::HandedOver => return Ok(next),
             Ended::Stopped => tracing::info!("Stop pg_autoctl"),
             Ended::Initialized => {
                 tracing::info!("keeper has been successfully initialized.");
@@ -176,7 +231,7 @@ pub(crate) fn keeper(mut config: Config, paths: &Paths, until: Until) -> Result<
                 tracing::info!("This node has been dropped from the monitor, stop pg_autoctl");
             }
         }
-        Ok(())
+        Ok(None)
     })
 }
 
@@ -186,7 +241,7 @@ async fn beside(
     mut signals: Signals,
     stop: &watch::Sender<Shutdown>,
     reload: &mpsc::Sender<KeeperConfig>,
-    paths: &Paths,
+    (paths, next): (&Paths, &mut Option<PathBuf>),
 ) -> Result<Ended, Failure> {
     tokio::pin!(work);
     loop {
@@ -196,6 +251,18 @@ async fn beside(
                 Asked::Stop(how) => {
                     // A second, more urgent wish replaces the first.
                     stop.send_replace(how);
+                }
+                Asked::Upgrade => {
+                    *next = next_program();
+                    if next.is_some() {
+                        stop.send_if_modified(|now| {
+                            let first = *now == Shutdown::No;
+                            if first {
+                                *now = Shutdown::HandOver;
+                            }
+                            first
+                        });
+                    }
                 }
                 Asked::Reload => {
                     if let Some(config) = reread(paths, services::keeper_config)

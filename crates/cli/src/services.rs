@@ -359,7 +359,7 @@ pub(crate) fn monitor_failure(error: &StartError) -> Failure {
 fn listen_failure(error: &ListenError) -> Failure {
     let failure = Failure::fatal(ExitCode::Internal, "the monitor cannot listen").because(error);
     match error {
-        ListenError::InUse { .. } => failure.hint(
+        ListenError::InUse { .. } => failure.coded("port-taken").hint(
             "stop that program, or choose another port with `pg_autoctl config set postgresql.port`",
         ),
         ListenError::Bind { .. } => failure.hint("check postgresql.listen_addresses and port"),

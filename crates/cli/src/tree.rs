@@ -97,13 +97,13 @@ pub(crate) const PROGRAM: &str = "pg_autoctl";
 /// The tree of users.
 pub(crate) static ROOT: &[Command] = &[
     CREATE, DROP, CONFIG, SHOW, ENABLE, DISABLE, GET, SET, PERFORM, INSPECT, ACTIVATE, RUN, WATCH,
-    STOP, RELOAD, STATUS, HELP, VERSION,
+    STOP, RELOAD, UPGRADE, STATUS, HELP, VERSION,
 ];
 
 /// The tree while `PG_AUTOCTL_DEBUG` is set: `do` in the place of `activate`.
 pub(crate) static DEBUG_ROOT: &[Command] = &[
     CREATE, DROP, CONFIG, SHOW, ENABLE, DISABLE, GET, SET, PERFORM, INSPECT, DO, RUN, WATCH, STOP,
-    RELOAD, STATUS, HELP, VERSION,
+    RELOAD, UPGRADE, STATUS, HELP, VERSION,
 ];
 
 const CREATE: Command = group(
@@ -459,13 +459,46 @@ const PERFORM: Command = group(
 const INSPECT: Command = group(
     "inspect",
     "Look into the decisions of the monitor",
-    &[leaf(
-        "explain",
-        "Explain why a group is as it is, what it waits for, and the way out",
-        "[ --pgdata --monitor --formation --group --json ]",
-        &[tables::INSPECT_EXPLAIN],
-        commands::inspect::explain,
-    )],
+    &[
+        leaf(
+            "explain",
+            "Explain why a group is as it is, what it waits for, and the way out",
+            "[ --pgdata --monitor --formation --group --json ]",
+            &[tables::INSPECT_EXPLAIN],
+            commands::inspect::explain,
+        ),
+        leaf(
+            "what-if",
+            "Tell what would become of a group without a node; nothing is changed",
+            "[ --pgdata --monitor --formation --fault --json ] --name <node name>",
+            &[tables::INSPECT_WHAT_IF],
+            commands::inspect_what_if::run,
+        ),
+        Command {
+            name: "error",
+            summary: "Explain the code in brackets behind an error, or what a group waits for",
+            body: Body::Leaf(Leaf {
+                usage: "[ --json ] [ code ]",
+                options: &[tables::INSPECT_ERROR],
+                arguments: 1,
+                run: commands::inspect_error::run,
+            }),
+        },
+        leaf(
+            "fsm",
+            "Print the rules that goals come from",
+            "[ --mermaid --json ]",
+            &[tables::INSPECT_FSM],
+            commands::inspect_fsm::run,
+        ),
+        leaf(
+            "settings",
+            "Print the monitor's settings: value, unit, default, bounds, source",
+            "[ --pgdata --monitor --json ]",
+            &[tables::INSPECT_SETTINGS],
+            commands::inspect_settings::run,
+        ),
+    ],
 );
 
 const ACTIVATE: Command = leaf(
@@ -551,6 +584,14 @@ const RELOAD: Command = leaf(
     "[ --pgdata --json ]",
     &[tables::PGDATA_JSON],
     commands::stop::reload,
+);
+
+const UPGRADE: Command = leaf(
+    "upgrade",
+    "let the running pg_autoctl take over with the program that is installed now",
+    "[ --pgdata --wait --json ]",
+    &[tables::UPGRADE],
+    commands::upgrade::run,
 );
 
 const STATUS: Command = leaf(

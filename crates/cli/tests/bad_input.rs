@@ -369,6 +369,8 @@ fn an_unreachable_monitor_is_an_error_that_changes_nothing() {
         &["perform", "failover"],
         &["drop", "node", "--destroy", "--force"],
         &["inspect", "explain"],
+        &["inspect", "settings"],
+        &["inspect", "what-if", "--name", "node1"],
     ] {
         let words = [words, &["--pgdata", &pgdata]].concat();
         unchanged(&home, &words).expect(6, &["ERROR", "127.0.0.1:1", "attempts", "HINT"]);

@@ -116,6 +116,13 @@ fn a_new_monitor_answers_every_show_command() {
     assert!(show(&["show", "settings"]).contains("formation | default | number_sync_standbys | 0"));
     assert_eq!(show(&["get", "formation", "number-sync-standbys"]), "0\n");
     show(&["inspect", "explain"]);
+    assert!(show(&["inspect", "settings"]).contains("unhealthy_timeout"));
+    let settings: serde_json::Value =
+        serde_json::from_str(&show(&["inspect", "settings", "--json"])).unwrap();
+    assert_eq!(settings[0]["source"], "default");
+    let fsm = monitor.home.run(&["inspect", "fsm", "--json"]).stdout;
+    let fsm: serde_json::Value = serde_json::from_str(&fsm).unwrap();
+    assert_eq!(fsm[0]["section"], "primary");
     show(&["config", "check"]);
     let status: serde_json::Value = serde_json::from_str(&show(&["status", "--json"])).unwrap();
     assert_eq!(status["pg_autoctl"]["services"][0]["name"], "listener");
@@ -132,6 +139,10 @@ fn what_the_monitor_refuses_is_exit_code_six_or_three() {
     let run = |words: &[&str]| monitor.run(words);
     run(&["show", "settings", "--formation", "nope"]).expect(6, &["\"nope\"", "HINT"]);
     run(&["show", "uri", "--formation", "default"]).expect(6, &["ERROR", "HINT"]);
+    run(&["inspect", "explain", "--group", "7"]).expect(6, &["no group 7", "HINT"]);
+    run(&["inspect", "what-if"]).expect(1, &["--name", "usage:"]);
+    run(&["inspect", "what-if", "--name", "x"]).expect(6, &["no node \"x\"", "HINT"]);
+    run(&["inspect", "what-if", "--name", "x", "--fault", "bad"]).expect(1, &["down or silent"]);
     run(&["show", "standby-names"]).expect(3, &["FATAL", "no Postgres nodes registered"]);
     run(&["perform", "failover"]).expect(3, &["FATAL"]);
     run(&["perform", "failover", "--group", "0"]).expect(6, &["Monitor ERROR:"]);

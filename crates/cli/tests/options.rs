@@ -217,6 +217,26 @@ const TABLE: &[Row] = &[
         refused: "m",
     },
     Row {
+        command: "inspect what-if",
+        options: "pgdata/D= monitor= formation/f= name= fault= json/J",
+        refused: "mgn",
+    },
+    Row {
+        command: "inspect error",
+        options: "json/J",
+        refused: "Dmfg",
+    },
+    Row {
+        command: "inspect fsm",
+        options: "mermaid json/J",
+        refused: "Dmfg",
+    },
+    Row {
+        command: "inspect settings",
+        options: "pgdata/D= monitor= json/J",
+        refused: "mfg",
+    },
+    Row {
         command: "activate",
         options: "pgdata/D= json/J",
         refused: "m",
@@ -235,6 +255,11 @@ const TABLE: &[Row] = &[
         command: "stop",
         options: "pgdata/D= fast/f immediate/i sigkill",
         refused: "mJ9",
+    },
+    Row {
+        command: "upgrade",
+        options: "pgdata/D= wait= json/J",
+        refused: "mfg",
     },
     Row {
         command: "reload",

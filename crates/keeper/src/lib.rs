@@ -65,6 +65,8 @@ pub enum Shutdown {
     Fast,
     /// SIGQUIT: stop Postgres with `immediate`, end.
     Immediate,
+    /// SIGUSR2: end and leave Postgres as it is, for another program to adopt.
+    HandOver,
 }
 
 /// How long [`run()`] goes on.
@@ -86,4 +88,6 @@ pub enum Ended {
     Initialized,
     /// The node was dropped; Postgres is down.
     Dropped,
+    /// [`Shutdown::HandOver`]: Postgres is as it was.
+    HandedOver,
 }

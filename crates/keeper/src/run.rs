@@ -129,6 +129,11 @@ async fn serve(
                 }
             }
             stop = stopped(&mut shutdown) => {
+                let Some(stop) = stop else {
+                    tracing::info!("leaves Postgres as it is to the next program");
+                    keeper.hand_over().await;
+                    return Ok(Ended::HandedOver);
+                };
                 tracing::info!("stops, with its Postgres");
                 let urgent = shutdown.wait_for(|s| *s == Shutdown::Immediate);
                 let leave = keeper.leave(stop);
@@ -190,12 +195,13 @@ fn connect(
     }
 }
 
-/// Waits for the order to stop; answers how Postgres is stopped then.
-async fn stopped(shutdown: &mut watch::Receiver<Shutdown>) -> StopMode {
+/// Waits for the order to stop; answers how Postgres is stopped then, if it is.
+async fn stopped(shutdown: &mut watch::Receiver<Shutdown>) -> Option<StopMode> {
     match shutdown.wait_for(|s| *s != Shutdown::No).await.as_deref() {
-        Ok(Shutdown::Immediate) => StopMode::Immediate,
+        Ok(Shutdown::Immediate) => Some(StopMode::Immediate),
+        Ok(Shutdown::HandOver) => None,
         // An error: nobody is left who could say it.
-        Ok(Shutdown::No | Shutdown::Fast) | Err(_) => StopMode::Fast,
+        Ok(Shutdown::No | Shutdown::Fast) | Err(_) => Some(StopMode::Fast),
     }
 }
 

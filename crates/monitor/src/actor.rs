@@ -8,6 +8,7 @@
 
 mod announce;
 mod answer;
+mod ask;
 mod deadlines;
 mod input;
 mod keeper;
@@ -145,15 +146,9 @@ impl Actor {
                 reply,
             } => self.state.take_registration(turn, &registration, reply),
             Input::Operate { call, reply } => self.state.operate(turn, call, reply),
-            Input::Explain {
-                formation,
-                group,
-                reply,
-            } => turn.owed.push(Owed::Explained {
-                formation,
-                group,
-                reply,
-            }),
+            Input::Ask { question, reply } => {
+                turn.owed.push(Owed::Explained { question, reply });
+            }
             Input::Snapshot { reply } => turn.owed.push(Owed::Snapshot { reply }),
             Input::Verifier { reply } => turn.owed.push(Owed::Verifier { reply }),
             Input::SetPassword { verifier, reply } => {
@@ -380,13 +375,8 @@ impl Actor {
                     });
                     drop(reply.send(Ok(Arc::clone(snapshot))));
                 }
-                Owed::Explained {
-                    formation,
-                    group,
-                    reply,
-                } => {
-                    let explained = self.state.explain(&formation, group, turn.now);
-                    drop(reply.send(explained.and_then(|e| keeper::to_json(&e))));
+                Owed::Explained { question, reply } => {
+                    drop(reply.send(self.state.ask(&question, turn.now)));
                 }
                 Owed::Verifier { reply } => {
                     let password = self.state.memory.password.as_ref();

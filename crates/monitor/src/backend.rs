@@ -67,13 +67,9 @@ impl Backend for Bridge {
         call: Call,
     ) -> Result<Reply, SqlError> {
         let text = |text| Reply::from(ReplyValue::Text(text));
-        if let Call::Explain { formation, group } = call {
-            let explain = |reply| Input::Explain {
-                formation,
-                group,
-                reply,
-            };
-            return self.handle.ask(explain).await.map(text);
+        if let Call::Ask(question) = call {
+            let ask = |reply| Input::Ask { question, reply };
+            return self.handle.ask(ask).await.map(text);
         }
         if transaction == Transaction::Open {
             return Err(SqlError::new(

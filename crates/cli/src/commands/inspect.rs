@@ -132,6 +132,9 @@ fn layout(explanation: &Explanation) -> String {
             let _ = writeln!(text, "    way out: {way_out}");
         }
     }
+    if let Some(waiting) = explanation.waiting.first() {
+        let _ = writeln!(text, "  more: pg_autoctl inspect error {}", waiting.id);
+    }
     for fact in &explanation.facts {
         let whose = fact
             .node

@@ -10,6 +10,10 @@ pub(crate) mod fencer;
 pub(crate) mod formation;
 pub(crate) mod help;
 pub(crate) mod inspect;
+pub(crate) mod inspect_error;
+pub(crate) mod inspect_fsm;
+pub(crate) mod inspect_settings;
+pub(crate) mod inspect_what_if;
 pub(crate) mod metadata;
 pub(crate) mod perform;
 pub(crate) mod properties;
@@ -23,6 +27,7 @@ pub(crate) mod show_systemd;
 pub(crate) mod show_uri;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod upgrade;
 pub(crate) mod version;
 
 use std::future::Future;
@@ -78,6 +83,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
 pub(crate) fn not_built(context: &Context<'_>, _parsed: &Parsed) -> Result<(), Failure> {
     Err(
         Failure::bad_args(format!("`{}` is not built yet", context.breadcrumb))
+            .coded("not-built")
             .hint("`pg_autoctl help` lists the commands; nothing was changed"),
     )
 }

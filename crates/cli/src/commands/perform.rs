@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc::Receiver;
 use tokio_postgres::Notification;
 
+use super::inspect;
 use super::show_standby_names::which_group;
 use super::show_state::node_id;
 use super::{Context, block_on};
@@ -49,10 +50,13 @@ pub(crate) fn failover(_context: &Context<'_>, parsed: &Parsed) -> Result<(), Fa
             );
         }
         let text = if loss { FAILOVER_WITH_LOSS } else { FAILOVER };
-        client
+        let asked = client
             .query(text, &[Param::Text(&formation), Param::Int(group.into())])
-            .await
-            .map_err(|failure| refused(failure, &formation, group))?;
+            .await;
+        if let Err(failure) = asked {
+            let failure = refused(failure, &formation, group);
+            return Err(explained(failure, &client, &formation, group).await);
+        }
         Watch {
             client: &client,
             events,
@@ -99,10 +103,13 @@ pub(crate) fn promotion(_context: &Context<'_>, parsed: &Parsed) -> Result<(), F
             })?;
         let events = client.listen().await?;
         let before = primary_of(&client, &formation, group).await;
-        let started = client
-            .value(PROMOTION, &params)
-            .await
-            .map_err(|failure| refused(failure, &formation, group))?;
+        let started = match client.value(PROMOTION, &params).await {
+            Ok(started) => started,
+            Err(failure) => {
+                let failure = refused(failure, &formation, group);
+                return Err(explained(failure, &client, &formation, group).await);
+            }
+        };
         if started.as_deref() != Some("t") {
             tracing::warn!("NOTICE:  node \"{name}\" is already the primary: nothing to do");
             return Ok(());
@@ -125,6 +132,19 @@ fn wait(parsed: &Parsed) -> Result<u64, Failure> {
     parsed
         .value("wait")
         .map_or(Ok(DEFAULT_WAIT), |text| values::seconds("--wait", text))
+}
+
+/// Adds what `inspect explain` and `show state` would say of the group.
+async fn explained(
+    failure: Failure,
+    client: &MonitorClient,
+    formation: &str,
+    group: i32,
+) -> Failure {
+    let notes = inspect::notes(client, formation, Some(group)).await;
+    notes
+        .into_iter()
+        .fold(failure, |failure, note| failure.detail(note))
 }
 
 fn refused(failure: Failure, formation: &str, group: i32) -> Failure {
@@ -242,11 +262,12 @@ impl Watch<'_> {
                 return self.conclude(primary);
             }
         }
-        Err(Failure::error(
+        let waited = Failure::error(
             ExitCode::Internal,
             "Failed to wait until a new primary has been notified",
-        )
-        .hint(format!(
+        );
+        let waited = explained(waited, self.client, &self.formation, self.group).await;
+        Err(waited.hint(format!(
             "`pg_autoctl inspect explain --formation {} --group {}` says what the group waits for",
             self.formation, self.group
         )))

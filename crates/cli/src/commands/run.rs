@@ -42,6 +42,7 @@ pub(crate) fn run(_context: &Context<'_>, parsed: &Parsed) -> Result<(), Failure
 fn can_run(local: &Local) -> Result<(), Failure> {
     let failure = |text: &str| {
         Failure::fatal(ExitCode::BadState, text)
+            .coded("node-dropped")
             .hint("`pg_autoctl create postgres` makes it a node of its formation")
     };
     match services::read_state(&local.paths.state)? {
@@ -62,6 +63,7 @@ pub(crate) fn refuse_root() -> Result<(), Failure> {
     if nix::unistd::geteuid().is_root() {
         return Err(
             Failure::fatal(ExitCode::BadArgs, "Postgres does not run as root")
+                .coded("run-as-root")
                 .hint("run pg_autoctl as an unprivileged user, mostly `postgres`"),
         );
     }

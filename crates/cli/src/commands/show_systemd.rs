@@ -31,8 +31,32 @@ pub(crate) fn run(_context: &Context<'_>, parsed: &Parsed) -> Result<(), Failure
     ] {
         tracing::info!("{line}");
     }
-    // KillMode=process: systemd must not end Postgres when only the keeper crashed.
-    out::stdout(&format!(
+    out::stdout(&unit(&Unit {
+        home: &owner.dir.display().to_string(),
+        user: &owner.name,
+        pgdata: &pgdata,
+        program: &program.to_string(),
+    }));
+    Ok(())
+}
+
+/// What a unit depends on.
+struct Unit<'a> {
+    home: &'a str,
+    user: &'a str,
+    pgdata: &'a str,
+    program: &'a str,
+}
+
+/// The unit file. `KillMode=process`: systemd must not end Postgres when only the keeper crashed.
+fn unit(it: &Unit<'_>) -> String {
+    let Unit {
+        home,
+        user,
+        pgdata,
+        program,
+    } = it;
+    format!(
         "[Unit]\n\
          Description = pg_auto_failover\n\
          \n\
@@ -47,11 +71,8 @@ pub(crate) fn run(_context: &Context<'_>, parsed: &Parsed) -> Result<(), Failure
          ExecReload = {program} reload\n\
          \n\
          [Install]\n\
-         WantedBy = multi-user.target\n",
-        home = owner.dir.display(),
-        user = owner.name,
-    ));
-    Ok(())
+         WantedBy = multi-user.target\n"
+    )
 }
 
 fn owner(local: &Local) -> Result<User, Failure> {
@@ -70,4 +91,19 @@ fn owner(local: &Local) -> Result<User, Failure> {
     User::from_uid(Uid::from_raw(metadata.uid()))
         .map_err(|error| failure().because(&error))?
         .ok_or_else(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_leaves_postgres_alone_when_the_keeper_crashes() {
+        insta::assert_snapshot!(unit(&Unit {
+            home: "/var/lib/postgresql",
+            user: "postgres",
+            pgdata: "/srv/pg",
+            program: "/usr/bin/pg_autoctl",
+        }));
+    }
 }

@@ -20,6 +20,7 @@ pub(crate) fn run(_context: &Context<'_>, parsed: &Parsed) -> Result<(), Failure
                 paths.pid.display()
             ),
         )
+        .coded("service-not-running")
         .hint("the service of this data directory does not run")
     })?;
     service.signal(signal).map_err(|error| {

@@ -325,6 +325,29 @@ pub(crate) const PERFORM_PROMOTION: &[Opt] = &[
 
 pub(crate) const INSPECT_EXPLAIN: &[Opt] = &[PGDATA, MONITOR_LONG, FORMATION, GROUP, JSON];
 
+pub(crate) const UPGRADE: &[Opt] = &[PGDATA, WAIT, JSON];
+
+pub(crate) const INSPECT_WHAT_IF: &[Opt] = &[
+    PGDATA,
+    MONITOR_LONG,
+    FORMATION,
+    NAME_LONG,
+    long_value(
+        "fault",
+        "down (its processes end, the default) or silent (power, link, freeze)",
+    ),
+    JSON,
+];
+
+pub(crate) const INSPECT_ERROR: &[Opt] = &[JSON];
+
+pub(crate) const INSPECT_SETTINGS: &[Opt] = &[PGDATA, MONITOR_LONG, JSON];
+
+pub(crate) const INSPECT_FSM: &[Opt] = &[
+    long_flag("mermaid", "print the drawing instead of the tables"),
+    JSON,
+];
+
 pub(crate) const RUN_OPTIONS: &[Opt] = &[
     PGDATA,
     value("name", 'n', "new name of the node"),

@@ -46,6 +46,21 @@ impl<I: Instance> Keeper<'_, I> {
         self.await_answer(Duration::from_millis(500)).await;
     }
 
+    /// Ends the step that is under way, and nothing else: Postgres, the fencer and the journal are
+    /// left to whoever comes next, as after a crash of this keeper.
+    pub(crate) async fn hand_over(&mut self) {
+        let droppable = self
+            .running
+            .as_ref()
+            .is_some_and(|(step, _)| step.may_be_dropped());
+        if let Some((_, running)) = self.running.take()
+            && !droppable
+        {
+            running.await;
+        }
+        drop(self.looking.take());
+    }
+
     /// Waits until the monitor has answered the newest report, for a while.
     async fn await_answer(&mut self, limit: Duration) {
         let wait = async {

@@ -7,7 +7,7 @@ use pgaf_protocol::{NodeId, Registration, Report, Time};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::sql::{
-    Call, Closed, Reply, ScramVerifier, SessionHandle, SessionId, Snapshot, SqlError,
+    Call, Closed, Question, Reply, ScramVerifier, SessionHandle, SessionId, Snapshot, SqlError,
 };
 
 /// Inputs that may wait. A keeper's report waits for its answer, so this is about the number of
@@ -34,10 +34,9 @@ pub(crate) enum Input {
     },
     /// An operation of the API.
     Operate { call: Call, reply: Answering<Reply> },
-    /// Somebody wants to know why; the answer is a JSON list.
-    Explain {
-        formation: String,
-        group: Option<i32>,
+    /// Somebody wants to know why; the answer is JSON.
+    Ask {
+        question: Question,
         reply: Answering<String>,
     },
     /// Read-only SQL wants the present state.

@@ -178,9 +178,10 @@ impl State {
             Call::SetSecondary { .. } => Err(SqlError::unsupported(
                 "secondaries of a formation cannot be switched on or off yet",
             )),
-            Call::KeeperRegister(_) | Call::KeeperReport(_) | Call::Explain { .. } => Err(
-                SqlError::new(codes::INTERNAL, "this call is not an operation"),
-            ),
+            Call::KeeperRegister(_) | Call::KeeperReport(_) | Call::Ask(_) => Err(SqlError::new(
+                codes::INTERNAL,
+                "this call is not an operation",
+            )),
         }
     }
 

@@ -7,9 +7,7 @@ use pgaf_fsm::group::{
     AtRest, FormationView, Group, Live, LiveGroup, Probe, ProbeOutcome, Session, decide, fold,
     judge, longest_ms, restored,
 };
-use pgaf_protocol::{
-    Explanation, GroupId, KeeperSettings, Lineage, NodeId, Report, Settings, Time, Waiting,
-};
+use pgaf_protocol::{GroupId, KeeperSettings, Lineage, NodeId, Report, Settings, Time, Waiting};
 use pgaf_store::StoreError;
 
 use super::announce::{self, find};
@@ -19,14 +17,14 @@ use super::memory::{Key, Memory};
 use super::rows::Seen;
 use super::sessions::Sessions;
 use super::turn::Turn;
-use crate::sql::{Closed, SessionId, SqlError, codes};
+use crate::sql::{Closed, SessionId};
 
 /// Looks at one group in a row, each on what the last one changed. It settles in a few; more than
 /// this is a fault in the rules, and the group is looked at again with the next input.
 const ROUNDS: usize = 24;
 
 /// The group of a Citus formation that knows all others.
-const COORDINATOR: GroupId = GroupId(0);
+pub(super) const COORDINATOR: GroupId = GroupId(0);
 
 /// The present state.
 #[derive(Debug)]
@@ -47,6 +45,8 @@ pub(crate) struct State {
     at_rest: BTreeMap<Key, AtRest>,
     /// Nodes that need a closer look.
     pub(crate) suspects: BTreeMap<Key, BTreeSet<NodeId>>,
+    /// What groups waited for when they were looked at last, for the log.
+    waits: BTreeMap<Key, BTreeSet<String>>,
     /// Why nothing can be written at present.
     pub(crate) disk: Option<StoreError>,
 }
@@ -66,6 +66,7 @@ impl State {
             deadlines: Deadlines::default(),
             at_rest: BTreeMap::new(),
             suspects: BTreeMap::new(),
+            waits: BTreeMap::new(),
             disk: None,
         };
         for problem in state.apply_settings() {
@@ -271,6 +272,7 @@ impl State {
             self.happened(turn, key, decision.events);
             if !again {
                 self.log_suspects(key, decision.suspects, turn.now);
+                self.log_waits(key, &decision.waiting);
                 return;
             }
         }
@@ -282,6 +284,7 @@ impl State {
         self.at_rest.remove(key);
         self.deadlines.forget(key);
         self.suspects.remove(key);
+        self.waits.remove(key);
     }
 
     /// Notes events for the commit and for those who listen.
@@ -366,42 +369,6 @@ impl State {
         self.happened(turn, key, vec![event]);
     }
 
-    /// Explains groups, and what stands in the monitor's own way.
-    pub(crate) fn explain(
-        &self,
-        formation: &str,
-        group: Option<i32>,
-        now: Time,
-    ) -> Result<Vec<Explanation>, SqlError> {
-        let wanted = self.memory.cluster.formations.get(&formation.into());
-        let Some(wanted) = wanted else {
-            return Err(SqlError::new(
-                codes::INVALID_PARAMETER,
-                format!("unknown formation \"{formation}\""),
-            )
-            .with_hint("List formations with: pg_autoctl show uri"));
-        };
-        let coordinator = self.live.get(&(wanted.id.clone(), COORDINATOR));
-        let nobody = LiveGroup::default();
-        let mut explanations = Vec::new();
-        for it in wanted.groups.values() {
-            if group.is_some_and(|g| g != it.id.0) {
-                continue;
-            }
-            let live = self
-                .live
-                .get(&(it.formation.clone(), it.id))
-                .unwrap_or(&nobody);
-            let view = FormationView::of(wanted, it.id, coordinator);
-            let mut explanation = pgaf_fsm::group::explain(&view, it, live, &self.settings, now);
-            if let Some(error) = &self.disk {
-                explanation.waiting.insert(0, disk_trouble(error));
-            }
-            explanations.push(explanation);
-        }
-        Ok(explanations)
-    }
-
     /// Voids the memory of every group, and begins another life of the store: it may be older than
     /// the nodes (`safety.md` §8).
     pub(crate) fn void(&mut self, why: &str) {
@@ -416,6 +383,22 @@ impl State {
             for group in formation.groups.values_mut() {
                 restored(group);
             }
+        }
+    }
+
+    /// Writes a line for each wait that is new, as `inspect explain` shows it, and for each that is over.
+    fn log_waits(&mut self, key: &Key, waiting: &[Waiting]) {
+        let now: BTreeSet<String> = waiting.iter().map(|w| w.id.clone()).collect();
+        let before = self.waits.remove(key).unwrap_or_default();
+        for wait in waiting.iter().filter(|w| !before.contains(&w.id)) {
+            let way_out = wait.way_out.as_deref().unwrap_or("none is needed");
+            tracing::info!(formation = %key.0, group = %key.1, way_out, "waits: {} [{}]", wait.why, wait.id);
+        }
+        for id in before.difference(&now) {
+            tracing::info!(formation = %key.0, group = %key.1, "waits no longer [{id}]");
+        }
+        if !now.is_empty() {
+            self.waits.insert(key.clone(), now);
         }
     }
 
@@ -446,7 +429,7 @@ fn formation_groups(memory: &Memory, key: &Key) -> Vec<Key> {
 
 /// Runs a pure function of the fsm. In a release build a fault in it stops decisions about this
 /// one group, with a line in the log, and not the monitor; elsewhere it is seen at once.
-fn contained<T>(work: impl FnOnce() -> T) -> Option<T> {
+pub(super) fn contained<T>(work: impl FnOnce() -> T) -> Option<T> {
     if cfg!(debug_assertions) {
         return Some(work());
     }
@@ -457,7 +440,7 @@ fn contained<T>(work: impl FnOnce() -> T) -> Option<T> {
     outcome.ok()
 }
 
-fn disk_trouble(error: &StoreError) -> Waiting {
+pub(super) fn disk_trouble(error: &StoreError) -> Waiting {
     Waiting {
         id: "monitor-disk".into(),
         nodes: Vec::new(),

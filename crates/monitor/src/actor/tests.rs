@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::config::MonitorConfig;
 use crate::sql::{
-    Call, Closed, NodeRef, PushQueue, Reply, ReplyValue, SessionHandle, SessionId, Snapshot,
+    Call, Closed, NodeRef, PushQueue, Question, Reply, ReplyValue, SessionHandle, SessionId,
+    Snapshot,
 };
 use fake::{Nodes, wish};
 
@@ -161,12 +162,15 @@ impl Rig {
     }
 
     async fn explain(&self) -> Vec<Explanation> {
-        let ask = |reply| Input::Explain {
-            formation: "default".into(),
-            group: None,
-            reply,
-        };
-        serde_json::from_str(&self.handle.ask(ask).await.unwrap()).unwrap()
+        let formation = "default".into();
+        let group = None;
+        let question = Question::Explain { formation, group };
+        serde_json::from_str(&self.ask(question).await.unwrap()).unwrap()
+    }
+
+    async fn ask(&self, question: Question) -> Result<String, SqlError> {
+        let ask = |reply| Input::Ask { question, reply };
+        self.handle.ask(ask).await
     }
 
     /// The host of a node dies: its processes are gone, its kernel answers.
@@ -608,4 +612,35 @@ async fn every_input_is_answered_though_more_come_than_one_turn_takes() {
     let asks = (0..TURN * 2 + 1).map(|_| rig.handle.ask(|reply| Input::Verifier { reply }));
     let answers = futures::future::join_all(asks).await;
     assert!(answers.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn what_if_is_answered_and_the_sources_of_settings_are_named() {
+    let rig = Rig::pair().await;
+    let ask = |name: &str, fault: &str| Question::WhatIf {
+        formation: "default".into(),
+        node_name: name.into(),
+        fault: fault.into(),
+    };
+    let text = rig.ask(ask("node_1", "down")).await.unwrap();
+    let told: WhatIf = serde_json::from_str(&text).unwrap();
+    assert_eq!((told.winner, told.bytes_at_risk), (Some(NodeId(2)), 0));
+    assert_eq!(
+        rig.ask(ask("nope", "down")).await.unwrap_err().code,
+        "42704"
+    );
+    assert_eq!(
+        rig.ask(ask("node_1", "on fire")).await.unwrap_err().code,
+        "22023"
+    );
+    let set = Call::SetSetting {
+        name: "lease".into(),
+        value: Some("4000".into()),
+    };
+    rig.call(set).await.unwrap();
+    let text = rig.ask(Question::Settings).await.unwrap();
+    let settings: Vec<SettingView> = serde_json::from_str(&text).unwrap();
+    let lease = settings.iter().find(|s| s.name == "lease").unwrap();
+    assert_eq!((lease.value, lease.source.as_str()), (4000, "set"));
+    assert!(settings.iter().any(|s| s.source == "default"));
 }

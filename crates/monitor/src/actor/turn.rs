@@ -11,7 +11,7 @@ use super::announce::Happening;
 use super::answer;
 use super::input::Answering;
 use super::memory::{Key, Memory};
-use crate::sql::{Reply, ScramVerifier, Snapshot, SqlError};
+use crate::sql::{Question, Reply, ScramVerifier, Snapshot, SqlError};
 
 /// An answer that is due once the turn is durable.
 #[derive(Debug)]
@@ -41,8 +41,7 @@ pub(crate) enum Owed {
     Snapshot { reply: Answering<Arc<Snapshot>> },
     /// An explanation of the state as it is then.
     Explained {
-        formation: String,
-        group: Option<i32>,
+        question: Question,
         reply: Answering<String>,
     },
     /// The verifier as it is then.

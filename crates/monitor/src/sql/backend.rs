@@ -339,13 +339,8 @@ pub enum Call {
     KeeperRegister(String),
     /// `keeper_report(json)`, private to our keepers → [`ReplyValue::Text`] (JSON)
     KeeperReport(String),
-    /// `explain(formation, group)` → [`ReplyValue::Text`] (JSON)
-    Explain {
-        /// The formation.
-        formation: String,
-        /// The group; `None`: all groups.
-        group: Option<i32>,
-    },
+    /// A question about the monitor's decisions → [`ReplyValue::Text`] (JSON)
+    Ask(Question),
     /// `set_setting(name, value)` → [`ReplyValue::Bool`]
     SetSetting {
         /// Name, without or with the `pgautofailover.` prefix as given.
@@ -353,6 +348,29 @@ pub enum Call {
         /// New value; `None` resets to the default.
         value: Option<String>,
     },
+}
+
+/// A question about the monitor's decisions. Asking changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// `explain(formation, group)`: why groups are as they are.
+    Explain {
+        /// The formation.
+        formation: String,
+        /// The group; `None`: all groups.
+        group: Option<i32>,
+    },
+    /// `what_if(formation, node, fault)`: what would become of a group without a node.
+    WhatIf {
+        /// The formation.
+        formation: String,
+        /// The node's name.
+        node_name: String,
+        /// The word of a `pgaf_protocol::Fault`.
+        fault: String,
+    },
+    /// `settings()`: every setting, its value, and where that comes from.
+    Settings,
 }
 
 /// What a call answers, with the notices to send before it.

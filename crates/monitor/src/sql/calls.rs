@@ -1,6 +1,8 @@
 //! From a function with typed arguments to a [`Call`], and from its reply to rows.
 
-use super::backend::{Assigned, Call, NodeActive, NodeAddress, NodeRef, RegisterNode, ReplyValue};
+use super::backend::{
+    Assigned, Call, NodeActive, NodeAddress, NodeRef, Question, RegisterNode, ReplyValue,
+};
 use super::error::{SqlError, codes};
 use super::functions::CallFn;
 use super::reads::Rows;
@@ -134,10 +136,16 @@ pub(super) fn build(function: CallFn, args: Vec<Value>) -> Result<Call, SqlError
         },
         CallFn::KeeperRegister => Call::KeeperRegister(args.text()),
         CallFn::KeeperReport => Call::KeeperReport(args.text()),
-        CallFn::Explain => Call::Explain {
+        CallFn::Explain => Call::Ask(Question::Explain {
             formation: args.text(),
             group: args.int4_or_null(),
-        },
+        }),
+        CallFn::WhatIf => Call::Ask(Question::WhatIf {
+            formation: args.text(),
+            node_name: args.text(),
+            fault: args.text(),
+        }),
+        CallFn::Settings => Call::Ask(Question::Settings),
         CallFn::SetSetting => Call::SetSetting {
             name: args.text(),
             value: args.text_or_null(),

@@ -85,6 +85,8 @@ pub(super) enum CallFn {
     KeeperRegister,
     KeeperReport,
     Explain,
+    WhatIf,
+    Settings,
     SetSetting,
 }
 
@@ -557,6 +559,17 @@ const CALLS: &[Function] = &[
             CallFn::Explain,
         )
     },
+    call(
+        "what_if",
+        &[
+            formation(),
+            arg("node_name", Text),
+            opt("fault", Text, Default::Text("down")),
+        ],
+        Returns::Scalar(Text),
+        CallFn::WhatIf,
+    ),
+    call("settings", &[], Returns::Scalar(Text), CallFn::Settings),
     Function {
         strict: false,
         ..call(

@@ -39,7 +39,7 @@ mod wire;
 
 pub use auth::{AuthMethod, AuthMethodError, DATABASE, ROLE, ScramVerifier};
 pub use backend::{
-    Assigned, Backend, Call, Closed, EventQuery, NodeActive, NodeAddress, NodeRef, Peer,
+    Assigned, Backend, Call, Closed, EventQuery, NodeActive, NodeAddress, NodeRef, Peer, Question,
     RegisterNode, Reply, ReplyValue, SessionId, SessionInfo, Transaction,
 };
 pub use endpoint::{EndpointConfig, Listeners, TlsConfig, serve};

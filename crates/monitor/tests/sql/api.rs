@@ -1,6 +1,6 @@
 //! The query catalogue of the old program's clients, text by text.
 
-use pgaf_monitor::sql::{Call, NodeRef, Transaction};
+use pgaf_monitor::sql::{Call, NodeRef, Question, Transaction};
 use tokio_postgres::types::{ToSql, Type};
 
 use super::support::{Server, start};
@@ -565,10 +565,10 @@ async fn operations_become_calls() {
     );
     assert_eq!(
         calls[12],
-        Call::Explain {
+        Call::Ask(Question::Explain {
             formation: "default".into(),
             group: None
-        }
+        })
     );
 }
 

@@ -187,7 +187,7 @@ fn answer(session: &SessionInfo, call: &Call) -> Result<Reply, SqlError> {
             ReplyValue::Text(text.clone())
         }
         Call::KeeperRegister(text) => ReplyValue::Text(text.clone()),
-        Call::Explain { .. } => ReplyValue::Text("{}".to_owned()),
+        Call::Ask(_) => ReplyValue::Text("{}".to_owned()),
         Call::SetCandidatePriority { .. } => {
             return Ok(Reply {
                 notices: vec![Notice {
