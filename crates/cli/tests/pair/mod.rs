@@ -1,10 +1,5 @@
 //! A real monitor and real Postgres nodes, run by the real binary as an unprivileged user.
 
-#![allow(
-    dead_code,
-    reason = "each test program uses its own share of what is here"
-)]
-
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
