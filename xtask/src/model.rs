@@ -67,6 +67,9 @@ pub(crate) struct Model {
     /// Break this rule on purpose: the checker must notice
     #[arg(long, value_name = "NAME", value_parser = control_names())]
     pub(crate) control: Option<String>,
+    /// Fail when not every state within the bounds was seen
+    #[arg(long)]
+    pub(crate) exhaust: bool,
 }
 
 fn control_names() -> clap::builder::PossibleValuesParser {
@@ -113,6 +116,31 @@ impl Model {
     }
 }
 
+/// What `cargo xtask test --long` explores: a pair from its first registration on, one fault of any kind, a
+/// write, a way out looked for from every state.
+///
+/// # Errors
+/// When an invariant is broken, or not every state was seen.
+pub(crate) fn long() -> Result<()> {
+    run(&Model {
+        nodes: 2,
+        states: u64::MAX,
+        minutes: None,
+        terms: 3,
+        faults: 1,
+        losses: 0,
+        switches: 0,
+        writes: 1,
+        reports: 1,
+        grain: "prompt".to_owned(),
+        only: Vec::new(),
+        from_nothing: true,
+        way_out_each: 1,
+        control: None,
+        exhaust: true,
+    })
+}
+
 /// Explores, and shows what was found.
 ///
 /// # Errors
@@ -153,6 +181,9 @@ pub(crate) fn run(model: &Model) -> Result<()> {
             bail!("{what}")
         }
         (None, Some(control)) => bail!("nobody noticed that {control} is broken on purpose"),
+        (None, None) if model.exhaust && !found.exhausted => {
+            bail!("not every state within the bounds was seen")
+        }
         (None, None) => {
             console::good("no invariant is broken");
             Ok(())

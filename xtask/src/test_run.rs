@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::tally::Tally;
-use crate::{bench, command, console, machine, quiet, scenario, verify, workspace};
+use crate::{bench, command, console, machine, model, quiet, scenario, verify, workspace};
 
 /// A test that is a command of its own.
 type LongTest = (&'static str, fn() -> Result<()>);
@@ -48,11 +48,12 @@ fn parts(long: bool, all: &mut Tally) -> Result<()> {
     } else {
         scenario::run_all(long, all)?;
     }
-    let long_tests: [LongTest; 2] = [
+    let long_tests: [LongTest; 3] = [
         ("cargo xtask bench failover", || {
             bench::failover(&bench::Failover::default())
         }),
         ("cargo xtask quiet", || quiet::run(&quiet::Quiet::default())),
+        ("cargo xtask model --from-nothing", model::long),
     ];
     if long {
         for (name, test) in long_tests {
@@ -64,7 +65,7 @@ fn parts(long: bool, all: &mut Tally) -> Result<()> {
     } else {
         all.skip(
             long_tests.len(),
-            "bench and quiet run",
+            "bench, quiet run and model check",
             "they take longer: `cargo xtask test --long`",
         );
     }

@@ -3,8 +3,9 @@
 use super::fair::WaysOut;
 use super::moves::{Next, Which};
 use super::story;
+use super::visited::Visited;
 use super::world::{State, World};
-use super::{Bounds, Seen, Trouble, fingerprint};
+use super::{Bounds, Seen, Trouble};
 
 /// Numbers that a logged state takes: its parts, and its parent's place in the log.
 pub const RECORD: usize = super::NODES * 4 + 3;
@@ -65,51 +66,6 @@ pub struct Explored {
     pub parts: String,
 }
 
-/// Fingerprints of the states that were entered: open addressing, 0 is free.
-#[derive(Debug)]
-struct Visited {
-    slots: Vec<u128>,
-    count: usize,
-}
-
-impl Visited {
-    fn new() -> Self {
-        Self {
-            slots: vec![0; 1 << 16],
-            count: 0,
-        }
-    }
-
-    /// Whether it is new.
-    fn enter(&mut self, print: u128) -> bool {
-        if self.count * 4 >= self.slots.len() * 3 {
-            let bigger = vec![0; self.slots.len() * 2];
-            let old = core::mem::replace(&mut self.slots, bigger);
-            for print in old.into_iter().filter(|p| *p != 0) {
-                let at = self.place(print);
-                self.slots[at] = print;
-            }
-        }
-        let at = self.place(print);
-        if self.slots[at] == print {
-            return false;
-        }
-        self.slots[at] = print;
-        self.count += 1;
-        true
-    }
-
-    fn place(&self, print: u128) -> usize {
-        let mask = self.slots.len() - 1;
-        // The low half decides the place; the whole is compared.
-        let mut at = print as usize & mask;
-        while self.slots[at] != 0 && self.slots[at] != print {
-            at = (at + 1) & mask;
-        }
-        at
-    }
-}
-
 /// Searches within the bounds; `go_on` is asked from time to time.
 ///
 /// # Errors
@@ -130,7 +86,7 @@ pub fn explore(
     }
     state = world.with_budgets(state, bounds);
     let mut search = Search {
-        visited: Visited::new(),
+        visited: Visited::new(bounds)?,
         ways: WaysOut::default(),
         found: Explored {
             states: 0,
@@ -144,7 +100,7 @@ pub fn explore(
             parts: String::new(),
         },
     };
-    search.enter(state, 0, log);
+    search.enter(&mut world, state, 0, log);
     search.run(&mut world, bounds, log, go_on);
     search.found.ways_out.1 = search.ways.longest;
     search.found.parts = world.parts();
@@ -159,9 +115,9 @@ struct Search {
 }
 
 impl Search {
-    fn enter(&mut self, state: State, parent: u64, log: &mut dyn Log) -> bool {
-        if !self.visited.enter(fingerprint(&state)) {
-            return false;
+    fn enter(&mut self, world: &mut World, state: State, parent: u64, log: &mut dyn Log) {
+        if !self.visited.enter(world, &state) {
+            return;
         }
         self.found.states += 1;
         let mut record = [0; RECORD];
@@ -170,7 +126,6 @@ impl Search {
         }
         record[RECORD - 1] = u32::try_from(parent).expect("a log holds fewer than 2^32 states");
         log.append(record);
-        true
     }
 
     fn run(
@@ -228,7 +183,7 @@ impl Search {
                     self.found.beyond += 1;
                     continue;
                 }
-                self.enter(it.state, place, log);
+                self.enter(world, it.state, place, log);
             }
             place += 1;
         }

@@ -57,6 +57,9 @@ impl Numbered for Keeper {
         self.journal.visit(names);
         if let Some(run) = &mut self.run {
             names::memory(self.journal.node, &mut run.memory, names);
+            if let Some(link) = &mut run.link {
+                names.run(link);
+            }
         }
     }
 }
@@ -64,6 +67,7 @@ impl Numbered for Keeper {
 impl Numbered for Down {
     fn visit(&mut self, names: &mut Names) {
         names::message(self.node, &mut self.goal, names);
+        names.run(&mut self.incarnation);
     }
 }
 

@@ -34,6 +34,7 @@ mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
+mod visited;
 mod world;
 
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! The numbers that grow for ever, and their canonical form.
 //!
-//! Sequences, copies and starts of Postgres are compared with each other and with nothing else, so a state
-//! means the same when they are renumbered without gaps and in order. Sequences are numbered per node (the
+//! Sequences, copies, starts of Postgres and runs of the monitor are compared with each other and with
+//! nothing else, so a state means the same when they are renumbered without gaps and in order. Sequences are numbered per node (the
 //! goals of one node are compared with each other only) and once for the list of configurations. Without
 //! this the space would be infinite: a standby that is lost and found again counts one up.
 
@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use pgaf_fsm::group::{Group, Live, Phase};
 use pgaf_fsm::node::{Conf, Journal, Memory, Names as ConfNames, Work};
 use pgaf_protocol::{
-    CopyId, Goal, Lead, Member, NodeId, Order, Postgres, Promise, Report, Sequence, Stamp,
-    SyncConfig,
+    CopyId, Goal, Incarnation, Lead, Member, NodeId, Order, Postgres, Promise, Report, Sequence,
+    Stamp, SyncConfig,
 };
 
 use super::NODES;
@@ -24,6 +24,8 @@ pub(super) struct Marks {
     pub(super) copies: u64,
     /// Starts of Postgres, per node.
     pub(super) boots: [u64; NODES],
+    /// Runs of the monitor.
+    pub(super) runs: u64,
 }
 
 /// The order of the stamps on the list of configurations.
@@ -38,6 +40,7 @@ impl Marks {
         for (a, b) in self.boots.iter_mut().zip(other.boots) {
             *a |= b;
         }
+        self.runs |= other.runs;
     }
 
     /// Whether the numbers have no gap.
@@ -45,6 +48,7 @@ impl Marks {
         let dense = |mask: u64| (mask >> 1) & ((mask >> 1) + 1) == 0;
         self.stamps.iter().all(|m| dense(*m))
             && dense(self.copies)
+            && dense(self.runs)
             && self.boots.iter().all(|m| dense(*m))
     }
 
@@ -64,6 +68,7 @@ impl Marks {
             *a = if b == 0 { 0 } else { *a };
         }
         part.copies = if to.copies == 0 { 0 } else { part.copies };
+        part.runs = if to.runs == 0 { 0 } else { part.runs };
         for (a, b) in part.boots.iter_mut().zip(to.boots) {
             *a = if b == 0 { 0 } else { *a };
         }
@@ -121,6 +126,11 @@ impl Names {
         let number = u64::try_from(*boot).unwrap_or(0);
         let number = Self::number(&mut marks.boots[index(node)], renumber, number);
         *boot = i64::try_from(number).unwrap_or(0);
+    }
+
+    pub(super) fn run(&mut self, run: &mut Incarnation) {
+        let (marks, renumber) = self.parts();
+        run.0 = Self::number(&mut marks.runs, renumber, run.0);
     }
 
     fn members(&mut self, members: &mut BTreeSet<Member>) {
@@ -273,6 +283,9 @@ impl Numbered for Journal {
         let node = self.node;
         names.goal_stamp(node, &mut self.seen);
         names.goal_stamp(node, &mut self.reached);
+        if let Some(run) = &mut self.incarnation {
+            names.run(run);
+        }
         if let Some(it) = &mut self.goal {
             goal(node, it, names);
         }

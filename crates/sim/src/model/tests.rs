@@ -70,3 +70,35 @@ fn it_notices_that_names_count_once_they_are_shown() {
     let what = noticed(Control::ConfirmedByShow);
     assert!(what.starts_with("nothing-lost"), "{what}");
 }
+
+#[test]
+fn it_notices_that_anybody_who_promised_may_be_promoted() {
+    let bounds = Bounds {
+        only: &[Fault::PowerOff],
+        way_out_each: 0,
+        control: Some(Control::AnyPosition),
+        nodes: 3,
+        ..small()
+    };
+    let (what, history) = search(&bounds).broken.expect("the checker notices");
+    assert!(what.starts_with("nothing-lost"), "{what}");
+    assert!(history.contains("PowerOff"), "{history}");
+}
+
+/// Two states that differ in what may still come are told apart by that alone: every state of a pair with
+/// one fault is among those of a pair with two.
+#[test]
+fn a_larger_budget_sees_what_a_smaller_one_sees() {
+    let one = Bounds {
+        only: &[Fault::RestartMonitor],
+        ..small()
+    };
+    let two = Bounds { faults: 2, ..one };
+    let (one, two) = (search(&one), search(&two));
+    assert!(one.exhausted && two.exhausted);
+    assert_eq!((one.broken, two.broken), (None, None));
+    assert!(two.states >= one.states);
+    for (kind, word) in &one.seen.0 {
+        assert!(two.seen.has(kind, word), "{kind} {word}");
+    }
+}

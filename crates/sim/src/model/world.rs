@@ -49,6 +49,9 @@ impl Numbered for Misc {
         if let Some(record) = &mut self.ledger {
             names.copy(&mut record.copy);
         }
+        let mut run = Incarnation(u64::from(self.incarnation));
+        names.run(&mut run);
+        self.incarnation = u8::try_from(run.0).unwrap_or(u8::MAX);
     }
 }
 
@@ -146,6 +149,8 @@ pub(super) struct World {
     said: FastMap<(u32, u32, u8), Option<u32>>,
     heard: FastMap<(u32, u32, u8, u32), Option<Heard>>,
     renumbered: FastMap<(u8, u32, Marks), u32>,
+    /// What is small without budgets, and its budgets, by number.
+    bared: FastMap<u32, (u32, [u8; 4])>,
 }
 
 impl World {
@@ -175,6 +180,7 @@ impl World {
             said: FastMap::default(),
             heard: FastMap::default(),
             renumbered: FastMap::default(),
+            bared: FastMap::default(),
         }
     }
 
@@ -251,6 +257,27 @@ impl World {
                     || Self::are_apart(misc, node, *other)
             })
             .fold(0, |mask, other| mask | (1 << other))
+    }
+
+    /// A state without what may still come, and that.
+    pub(super) fn bare(&mut self, state: &State) -> (State, [u8; 4]) {
+        let (misc, budget) = match self.bared.get(&state.misc) {
+            Some(known) => *known,
+            None => {
+                let misc = self.misc(state).clone();
+                let budget = [misc.faults, misc.losses, misc.switches, misc.writes];
+                let bare = self.miscs.put(Misc {
+                    faults: 0,
+                    losses: 0,
+                    switches: 0,
+                    writes: 0,
+                    ..misc
+                });
+                self.bared.insert(state.misc, (bare, budget));
+                (bare, budget)
+            }
+        };
+        (State { misc, ..*state }, budget)
     }
 
     /// All numbers that a state uses.
@@ -413,7 +440,13 @@ impl World {
             return *known;
         }
         let report = self.keeper(state, node).report(self.pg(state, node), away);
-        let number = report.map(|report| self.reports.put(report));
+        let number = report.map(|mut report| {
+            if self.control() == Some(Control::DownTakenForPromise) && report.position.is_none() {
+                let disk = self.pg(state, node).disk.as_ref();
+                report.position = disk.map(|d| d.path.position());
+            }
+            self.reports.put(report)
+        });
         self.said.insert(key, number);
         number
     }
