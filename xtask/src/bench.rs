@@ -29,10 +29,13 @@ pub(crate) struct Failover {
     /// Postgres nodes beside the monitor
     #[arg(long, default_value_t = 2)]
     pub(crate) nodes: u8,
+    /// A Citus formation instead: 2 coordinators and 2 nodes for each of so many groups of workers
+    #[arg(long, value_name = "WORKERS", conflicts_with = "load")]
+    pub(crate) citus: Option<u8>,
     /// Runs of each scenario
     #[arg(long, default_value_t = 1)]
     pub(crate) repeat: u32,
-    /// switchover, kill-postgres, kill-node, freeze-node, partition (default: all)
+    /// switchover, kill-postgres, kill-node, freeze-node, partition (default: all); NAME:GROUP for a Citus group
     #[arg(long)]
     pub(crate) scenario: Vec<String>,
     /// Seconds over which idle CPU is measured
@@ -56,6 +59,7 @@ impl Default for Failover {
     fn default() -> Self {
         Self {
             nodes: 2,
+            citus: None,
             repeat: 1,
             scenario: Vec::new(),
             idle: 10,
@@ -106,6 +110,9 @@ pub(crate) fn failover(bench: &Failover) -> Result<()> {
 
 /// The section of docs/benchmarks.md that a run belongs to.
 fn section(bench: &Failover) -> String {
+    if let Some(workers) = bench.citus {
+        return format!("failover-citus-{workers}");
+    }
     let load = bench.load.as_deref().map(|load| format!("-{load}"));
     format!("failover-{}{}", bench.nodes, load.unwrap_or_default())
 }
@@ -148,6 +155,9 @@ fn words(
         ("--out", show(out)),
     ] {
         words.extend([name.to_owned(), value]);
+    }
+    if let Some(workers) = bench.citus {
+        words.extend(["--citus".to_owned(), workers.to_string()]);
     }
     if let Some(load) = &bench.load {
         words.extend(["--load".to_owned(), load.clone()]);

@@ -34,6 +34,9 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Host>,
     _network: Option<Network>,
     user: String,
+    /// The Citus group of each node; 0 for all of a plain formation.
+    pub(crate) groups: Vec<usize>,
+    database: &'static str,
 }
 
 /// One row of `pg_autoctl show state --json`.
@@ -90,18 +93,84 @@ impl Cluster {
         let nodes = (1..=nodes)
             .map(|i| host(&format!("node{i}"), i))
             .collect::<Result<Vec<_>>>()?;
-        let user = programs.account.name.clone();
         let mut cluster = Self {
             monitor,
+            groups: vec![0; nodes.len()],
             nodes,
             _network: network,
-            user,
+            user: programs.account.name.clone(),
+            database: "postgres",
         };
+        cluster.create_monitor(progress)?;
         cluster.create(progress)?;
         Ok(cluster)
     }
 
-    fn create(&mut self, progress: &mut dyn FnMut(&str)) -> Result<()> {
+    /// Brings up a Citus formation: a monitor, two coordinators, and two nodes for each of so many worker
+    /// groups, each in a network of its own.
+    ///
+    /// # Errors
+    /// When one of them ends or does not settle, as without the Citus extension.
+    pub(crate) fn start_citus(top: &Path, workers: u8, programs: &Arc<Programs>) -> Result<Self> {
+        programs.account.make_dir(top)?;
+        let network = Network::create()?;
+        let host = |name: &str, index: u8| -> Result<Host> {
+            let place = Place::Namespace(network.plug(name, index)?);
+            Host::new(top, name, 5500 + u16::from(index), place, programs)
+        };
+        let monitor = host("monitor", 0)?;
+        let mut nodes = Vec::new();
+        let mut groups = Vec::new();
+        for group in 0..=workers {
+            for (place, letter) in (1..).zip(["a", "b"]) {
+                let kind = if group == 0 { "coord" } else { "worker" };
+                nodes.push(host(&format!("{kind}{group}{letter}"), group * 2 + place)?);
+                groups.push(usize::from(group));
+            }
+        }
+        let mut cluster = Self {
+            monitor,
+            nodes,
+            _network: Some(network),
+            user: programs.account.name.clone(),
+            groups,
+            database: "citus",
+        };
+        cluster.create_monitor(&mut |_| {})?;
+        cluster.create_citus()?;
+        Ok(cluster)
+    }
+
+    /// Every node at once, as an operator's tool would.
+    fn create_citus(&mut self) -> Result<()> {
+        let uri = self.uri();
+        for (node, group) in self.nodes.iter_mut().zip(&self.groups) {
+            let (address, port) = (node.address().to_owned(), node.port.to_string());
+            let (name, group) = (node.name.clone(), group.to_string());
+            let kind = if group == "0" {
+                "coordinator"
+            } else {
+                "worker"
+            };
+            let mut create = vec!["create", kind, "--pgport", &port, "--hostname", &address];
+            create.extend(["--name", &name, "--monitor", &uri, "--dbname", "citus"]);
+            create.extend(["--pg-hba-lan", "--auth", "trust", "--ssl-self-signed"]);
+            if kind == "worker" {
+                create.extend(["--group", &group]);
+            }
+            create.push("--run");
+            node.start(&create)?;
+        }
+        let count = self.nodes.len();
+        wait::until("a settled Citus formation", FIRST_SETTLED, || {
+            for host in std::iter::once(&mut self.monitor).chain(&mut self.nodes) {
+                host.must_run()?;
+            }
+            Ok(self.state()?.len() == count && self.is_settled()?)
+        })
+    }
+
+    fn create_monitor(&mut self, progress: &mut dyn FnMut(&str)) -> Result<()> {
         let common = ["--auth", "trust", "--ssl-self-signed", "--run"];
         let (address, port) = (
             self.monitor.address().to_owned(),
@@ -127,6 +196,11 @@ impl Cluster {
                     .contains("pg_auto_failover"))
         })?;
         progress(&format!("monitor: {}", self.uri()));
+        Ok(())
+    }
+
+    fn create(&mut self, progress: &mut dyn FnMut(&str)) -> Result<()> {
+        let common = ["--auth", "trust", "--ssl-self-signed", "--run"];
         let uri = self.uri();
         for index in 0..self.nodes.len() {
             let node = &mut self.nodes[index];
@@ -209,12 +283,30 @@ impl Cluster {
     /// # Errors
     /// When there is none, or more than one.
     pub(crate) fn primary(&self) -> Result<usize> {
-        let rows = self.state()?;
-        let primaries: Vec<_> = rows.iter().filter(|row| row.is_primary()).collect();
+        self.primary_of(0)
+    }
+
+    /// As [`Self::primary`], of a Citus group.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub(crate) fn primary_of(&self, group: usize) -> Result<usize> {
+        let mut primaries = Vec::new();
+        for row in self.state()?.iter().filter(|row| row.is_primary()) {
+            let node = self.index(&row.name)?;
+            if self.groups[node] == group {
+                primaries.push(node);
+            }
+        }
         match primaries[..] {
-            [row] => self.index(&row.name),
+            [node] => Ok(node),
             _ => bail!("there are {} primaries", primaries.len()),
         }
+    }
+
+    /// How many Citus groups there are; 1 in a plain formation.
+    pub(crate) fn group_count(&self) -> usize {
+        self.groups.iter().max().map_or(1, |most| most + 1)
     }
 
     /// The index of the first secondary.
@@ -235,13 +327,25 @@ impl Cluster {
         index.with_context(|| format!("the monitor lists `{name}`, which is not ours"))
     }
 
-    /// One primary, every other node that the monitor lists secondary, nothing else wanted, and every standby
-    /// has replayed what the primary had written.
+    /// In each group one primary, every other node that the monitor lists secondary, nothing else wanted, and
+    /// every standby has replayed what its primary had written.
     ///
     /// # Errors
     /// When somebody does not answer.
     pub(crate) fn is_settled(&self) -> Result<bool> {
-        let rows = self.state()?;
+        let mut groups = vec![Vec::new(); self.group_count()];
+        for row in self.state()? {
+            groups[self.groups[self.index(&row.name)?]].push(row);
+        }
+        for rows in groups {
+            if !self.is_group_settled(&rows)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn is_group_settled(&self, rows: &[Row]) -> Result<bool> {
         let (primaries, others): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.is("primary"));
         let [primary] = primaries[..] else {
             return Ok(false);
@@ -277,6 +381,7 @@ impl Cluster {
             sockets: host.sockets(),
             port: host.port,
             user: self.user.clone(),
+            database: self.database.to_owned(),
         }
     }
 

@@ -19,17 +19,18 @@ pub(crate) struct Target {
     pub(crate) sockets: PathBuf,
     pub(crate) port: u16,
     pub(crate) user: String,
+    pub(crate) database: String,
 }
 
 impl Target {
-    /// Connection settings for the database `postgres`.
+    /// Connection settings.
     pub(crate) fn config(&self) -> Config {
         let mut config = Config::new();
         config
             .host_path(&self.sockets)
             .port(self.port)
             .user(&self.user)
-            .dbname("postgres")
+            .dbname(&self.database)
             .application_name("pgaf-xtask")
             .connect_timeout(Duration::from_secs(2));
         config

@@ -4,26 +4,30 @@
 //! is needed to find a cause. Between two bursts of faults the group must heal without a hand: every node primary or
 //! secondary again, and writes acknowledged. Every node is written to all the time.
 
+mod load;
 mod log;
 mod plan;
 mod strike;
+mod transactions;
 
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use crate::cluster::Cluster;
 use crate::console::{self, human};
 use crate::host::Programs;
 use crate::temp::Folder;
-use crate::writer::{self, Writers};
+use crate::writer::Writers;
 use crate::{interrupt, machine, process, scenario, wait, workspace};
+use load::Load;
 use log::{Burst, Log, Outcome};
 use plan::{Fault, When};
 use strike::{Damage, Strike, Undo};
+use transactions::Transactions;
 
 /// After the last cause is gone a group has healed within this time.
 const HEALS: Duration = Duration::from_secs(60);
@@ -43,6 +47,9 @@ pub(crate) struct Storm {
     /// Postgres nodes beside the monitor
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=9))]
     nodes: u8,
+    /// A Citus formation instead: two coordinators, and two nodes for each of so many groups of workers
+    #[arg(long, value_name = "GROUPS", value_parser = clap::value_parser!(u8).range(1..=9), conflicts_with = "nodes")]
+    citus: Option<u8>,
     /// How many faults strike
     #[arg(long, default_value_t = 20)]
     faults: usize,
@@ -74,7 +81,7 @@ pub(crate) fn run(storm: &Storm) -> Result<()> {
     let (programs, _bin) = scenario::programs(storm.bin.as_deref(), storm.release)?;
     let folder = Folder::new(&format!("storm-{seed}"))?;
     let kept = workspace::target()?.join(format!("storm-{seed}"));
-    let mut log = Log::create(&kept, storm.nodes, storm.faults, seed)?;
+    let mut log = Log::create(&kept, &storm.formation(), storm.faults, seed)?;
     let ended = in_folder(storm, seed, folder.path(), &programs, &mut log);
     if ended.is_err() && !interrupt::asked() {
         scenario::show_logs(folder.path());
@@ -92,21 +99,23 @@ fn in_folder(
     log: &mut Log,
 ) -> Result<()> {
     console::heading(&format!(
-        "storm of {} faults on {} nodes, seed {seed}",
-        storm.faults, storm.nodes
+        "storm of {} faults on {}, seed {seed}",
+        storm.faults,
+        storm.formation()
     ));
-    let mut quiet = |_: &str| {};
-    let cluster = Cluster::start(folder, storm.nodes, true, programs, &mut quiet)?;
-    let writers = Writers::start(&cluster)?;
+    let (cluster, load) = storm.start(folder, programs)?;
     let mut weather = Weather {
+        primaries: (0..cluster.group_count())
+            .map(|group| cluster.primary_of(group))
+            .collect::<Result<_>>()?,
         cluster,
-        writers,
+        load,
         damage: Damage::default(),
         folder,
     };
     let start = Instant::now();
     wait::until("a first write", FIRST_WRITE, || {
-        Ok(weather.writers.ledger().wrote_since(start))
+        Ok(weather.load.wrote_since(start))
     })?;
     let ended = weather
         .blow(storm, seed, log)
@@ -115,16 +124,38 @@ fn in_folder(
         && !interrupt::asked()
     {
         log.fail(error)?;
-        log.keep_evidence(&weather.cluster, &weather.writers, folder, start);
+        log.keep_evidence(&weather.cluster, &*weather.load, folder, start);
     }
-    log.summarize(&weather.writers)?;
+    log.summarize(&*weather.load)?;
     ended
+}
+
+impl Storm {
+    fn formation(&self) -> String {
+        match self.citus {
+            Some(groups) => format!("2 coordinators and {} workers", groups * 2),
+            None => format!("{} nodes", self.nodes),
+        }
+    }
+
+    fn start(&self, folder: &Path, programs: &Arc<Programs>) -> Result<(Cluster, Box<dyn Load>)> {
+        if let Some(groups) = self.citus {
+            let cluster = Cluster::start_citus(folder, groups, programs)?;
+            let load = Transactions::start(&cluster)?;
+            return Ok((cluster, Box::new(load)));
+        }
+        let cluster = Cluster::start(folder, self.nodes, true, programs, &mut |_| {})?;
+        let load = Writers::start(&cluster)?;
+        Ok((cluster, Box::new(load)))
+    }
 }
 
 /// A cluster in a storm.
 struct Weather<'a> {
     cluster: Cluster,
-    writers: Writers,
+    load: Box<dyn Load>,
+    /// The primary of each group when it was calm last.
+    primaries: Vec<usize>,
     damage: Damage,
     folder: &'a Path,
 }
@@ -137,24 +168,23 @@ impl Weather<'_> {
                 return Ok(());
             }
             let start = Instant::now();
-            let before = self.writers.ledger().last_writer();
+            let before = self.load.last_writer();
+            self.know_primaries();
             let mut burst = self.burst(&faults)?;
             let healed = self.heal(&burst);
             if let Some(command) = burst.command.take() {
                 burst.switchover = Some(ended(command)?);
             }
-            let ledger = self.writers.ledger();
             let line = Outcome {
-                outage: ledger.outage(burst.struck, Instant::now()),
-                moved: (before, ledger.last_writer()),
-                timeline: ledger.timeline(),
+                outage: self.load.outage(burst.struck),
+                moved: (before, self.load.last_writer()),
+                timeline: self.load.timeline(),
                 took: start.elapsed(),
                 healed: healed.as_ref().ok().copied(),
             };
-            drop(ledger);
             log.burst(&burst, &line)?;
             healed?;
-            self.intact()?;
+            self.load.intact(&self.cluster)?;
         }
         Ok(())
     }
@@ -163,15 +193,16 @@ impl Weather<'_> {
     fn burst(&mut self, faults: &[Fault]) -> Result<Burst> {
         let mut burst = Burst::default();
         let mut undos: Vec<(Instant, Undo)> = Vec::new();
-        for fault in faults {
+        for (index, fault) in faults.iter().enumerate() {
+            let group = group_of(faults, index, self.primaries.len());
             match fault.when {
                 When::Calm(time) | When::Soon(time) => self.pass(time, &mut undos)?,
                 When::Moving(time) => {
-                    burst.command = Some(self.switchover()?);
+                    burst.command = Some(self.switchover(group)?);
                     self.pass(time, &mut undos)?;
                 }
             }
-            let (fault, strike) = self.strike(fault)?;
+            let (fault, strike) = self.strike(fault, group)?;
             let now = Instant::now();
             if burst.strikes.is_empty() {
                 burst.struck = now;
@@ -189,8 +220,11 @@ impl Weather<'_> {
     }
 
     /// The fault, or one that has something to strike: the kinds follow each other until one has.
-    fn strike(&mut self, fault: &Fault) -> Result<(Fault, Strike)> {
-        let primary = self.writers.ledger().last_writer().unwrap_or(0);
+    fn strike(&mut self, fault: &Fault, group: usize) -> Result<(Fault, Strike)> {
+        let primary = match self.load.last_writer() {
+            Some(node) if self.cluster.groups[node] == group => node,
+            _ => self.primaries[group],
+        };
         for instead in fault.and_others() {
             if let Some(strike) = self.damage.strike(&mut self.cluster, &instead, primary)? {
                 return Ok((instead, strike));
@@ -223,7 +257,7 @@ impl Weather<'_> {
     }
 
     /// Begins a switchover, as an operator beside the monitor.
-    fn switchover(&self) -> Result<Child> {
+    fn switchover(&self, group: usize) -> Result<Child> {
         let path = self.folder.join("switchover.log");
         let log = std::fs::OpenOptions::new()
             .create(true)
@@ -234,7 +268,7 @@ impl Weather<'_> {
         let child = self
             .cluster
             .monitor
-            .autoctl(&["perform", "switchover"])?
+            .autoctl(&["perform", "switchover", "--group", &group.to_string()])?
             .stdin(std::process::Stdio::null())
             .stdout(log)
             .stderr(errors)
@@ -268,51 +302,37 @@ impl Weather<'_> {
         let settled = Instant::now();
         let left = limit.saturating_sub(since.elapsed());
         wait::until("writes", left.max(Duration::from_secs(5)), || {
-            Ok(self.writers.ledger().wrote_since(settled))
+            Ok(self.load.wrote_since(settled))
         })?;
         Ok(since.elapsed())
     }
 
-    /// What was acknowledged so far is on the primary, and nobody else acknowledged meanwhile.
-    fn intact(&mut self) -> Result<()> {
-        let (writer, known) = {
-            let ledger = self.writers.ledger();
-            (ledger.last_writer().unwrap_or(0), ledger.len())
-        };
-        let rows = writer::rows(&self.cluster, writer)?;
-        let ledger = self.writers.ledger();
-        let missing = ledger.missing_among(known, &rows);
-        ensure!(
-            missing == 0,
-            "{missing} acknowledged rows are not on node{}",
-            writer + 1
-        );
-        let two = ledger.two_timelines();
-        ensure!(two == 0, "{two} rows were acknowledged by a second writer");
-        Ok(())
+    /// Whom a fault of a group's primary hits, until the group is calm again.
+    fn know_primaries(&mut self) {
+        for group in 0..self.primaries.len() {
+            if let Ok(node) = self.cluster.primary_of(group) {
+                self.primaries[group] = node;
+            }
+        }
     }
 
-    /// The end: every node has the same rows, and every acknowledged one.
+    /// The end: everything that must hold once nothing is written any more.
     fn verify(&mut self, log: &mut Log) -> Result<()> {
         wait::until("the group is settled", HEALS, || self.cluster.is_settled())?;
-        self.writers.stop();
+        self.load.stop();
         wait::until("standbys that have every row", HEALS, || {
             self.cluster.is_settled()
         })?;
-        let primary = self.cluster.primary()?;
-        let rows = writer::rows(&self.cluster, primary)?;
-        for (index, node) in self.cluster.nodes.iter().enumerate() {
-            let its = writer::rows(&self.cluster, index)?;
-            ensure!(its == rows, "{} has other rows than the primary", node.name);
-        }
-        let ledger = self.writers.ledger();
-        let missing = ledger.missing_from(&rows);
-        ensure!(missing == 0, "{missing} acknowledged rows are missing");
-        let two = ledger.two_timelines();
-        ensure!(two == 0, "{two} rows were acknowledged by a second writer");
-        log.verified(rows.len());
+        log.verified(self.load.verify(&self.cluster)?);
         Ok(())
     }
+}
+
+/// The Citus group of a fault: any, and another one than that of the fault just before it.
+fn group_of(burst: &[Fault], index: usize, groups: usize) -> usize {
+    burst
+        .first()
+        .map_or(0, |first| (first.other + index) % groups.max(1))
 }
 
 /// Whether a switchover was done. One that was refused, or ended with its host, was not.

@@ -27,6 +27,33 @@ const SCENARIOS: &[(&str, &str, f64)] = &[
     ("partition", "the primary's link cut", 4.0),
 ];
 
+/// The same of a Citus formation: a group follows the name.
+const CITUS_SCENARIOS: &[(&str, &str, f64)] = &[
+    ("switchover:1", "planned move of a worker", 0.5),
+    (
+        "kill-node:1",
+        "every process of a worker's host killed",
+        2.0,
+    ),
+    ("switchover", "planned move of the coordinator", 0.5),
+    (
+        "kill-node",
+        "every process of the coordinator's host killed",
+        2.0,
+    ),
+];
+
+/// Figures of a run of a Citus formation, in seconds or counts.
+const CITUS_FIGURES: &[(&str, &str)] = &[
+    ("last_error_s", "last failed write, s after the fault"),
+    (
+        "ddl_s",
+        "distributed DDL works again, s after the first write",
+    ),
+    ("errors", "failed writes"),
+    ("read_errors", "failed reads over all shards"),
+];
+
 /// Figures of the whole program: name in the bench's result, what it is, the goal.
 const SETUP: &[(&str, &str, &str)] = &[
     ("up_s", "from nothing to primary and secondaries, s", "≤ 5"),
@@ -56,6 +83,9 @@ const ZEROES: &[&str] = &["lost", "two_writers", "forked", "cut_readers"];
 /// Source: the goals of the project: 1.5 times, or 0.6 s more; a switchover under load 1 s, a killed
 /// Postgres 5 s.
 fn goal(name: &str, pair: f64, bench: &Failover) -> f64 {
+    if bench.citus.is_some() {
+        return pair;
+    }
     let seconds = match (name, &bench.load) {
         ("switchover", Some(_)) => 1.0,
         ("kill-postgres", Some(_)) => 5.0,
@@ -78,8 +108,11 @@ pub(super) fn markdown(bench: &Failover, measured: &Value, programs: &Programs) 
     let mut page = String::new();
     let _ = writeln!(
         page,
-        "### {} nodes{}\n\nCommand: `cargo xtask bench failover{}`  \nMachine: {}",
-        bench.nodes,
+        "### {}{}\n\nCommand: `cargo xtask bench failover{}`  \nMachine: {}",
+        match bench.citus {
+            Some(workers) => format!("Citus: 2 coordinators and {} workers", workers * 2),
+            None => format!("{} nodes", bench.nodes),
+        },
         match &bench.load {
             Some(_) => " under pgbench: scale 50, 16 clients, 100 idle sessions",
             None => "",
@@ -87,8 +120,12 @@ pub(super) fn markdown(bench: &Failover, measured: &Value, programs: &Programs) 
         arguments(bench),
         machine(programs)
     );
+    let scenarios = match bench.citus {
+        Some(_) => CITUS_SCENARIOS,
+        None => SCENARIOS,
+    };
     header(&mut page, "Write outage, s", "Goal", &columns);
-    for (name, what, goal) in SCENARIOS {
+    for (name, what, goal) in scenarios {
         if columns.iter().any(|(_, figures)| figures[*name].is_array()) {
             row(
                 &mut page,
@@ -100,21 +137,43 @@ pub(super) fn markdown(bench: &Failover, measured: &Value, programs: &Programs) 
         }
     }
     header(&mut page, "Healed, s", "", &columns);
-    for (name, what, _) in SCENARIOS {
+    for (name, what, _) in scenarios {
         if columns.iter().any(|(_, figures)| figures[*name].is_array()) {
             row(&mut page, what, "", &columns, |figures| {
                 spread(&figures[*name], "healed_s")
             });
         }
     }
+    if bench.citus.is_some() {
+        citus(&mut page, &columns);
+    }
     sums(&mut page, bench, &columns);
     header(&mut page, "The whole program", "Goal", &columns);
     for (key, what, goal) in SETUP {
+        let goal = match (bench.citus, *key) {
+            (None, _) => goal,
+            (Some(_), "up_s") => "≤ 30",
+            (Some(_), _) => "",
+        };
         row(&mut page, what, goal, &columns, |figures| {
             figures[*key].to_string()
         });
     }
     page
+}
+
+/// What a client of a Citus formation notices, beside the outage.
+fn citus(page: &mut String, columns: &[(String, &Value)]) {
+    for (key, what) in CITUS_FIGURES {
+        header(page, what, "", columns);
+        for (name, scenario, _) in CITUS_SCENARIOS {
+            if columns.iter().any(|(_, figures)| figures[*name].is_array()) {
+                row(page, scenario, "", columns, |figures| {
+                    spread(&figures[*name], key)
+                });
+            }
+        }
+    }
 }
 
 /// What happened over all runs.
@@ -227,6 +286,9 @@ fn arguments(bench: &Failover) -> String {
         " --nodes {} --repeat {} --idle {}",
         bench.nodes, bench.repeat, bench.idle
     );
+    if let Some(workers) = bench.citus {
+        let _ = write!(words, " --citus {workers}");
+    }
     if let Some(load) = &bench.load {
         let _ = write!(words, " --load {load}");
     }

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
+use super::load::Load;
 use super::plan::{Fault, Kind, When};
 use super::strike::Strike;
 use crate::cluster::Cluster;
 use crate::console::{self, human};
-use crate::writer::Writers;
 
 /// The files of a node that say what its keeper and its Postgres thought.
 const OF_A_NODE: &[&str] = &["pgdata/startup.log", "pgdata/log"];
@@ -93,7 +93,7 @@ pub(super) struct Log {
 
 impl Log {
     /// Makes the folder and the log in it, anew.
-    pub(super) fn create(folder: &Path, nodes: u8, faults: usize, seed: u64) -> Result<Self> {
+    pub(super) fn create(folder: &Path, formation: &str, faults: usize, seed: u64) -> Result<Self> {
         if folder.exists() {
             std::fs::remove_dir_all(folder)
                 .with_context(|| format!("cannot remove `{}`", folder.display()))?;
@@ -103,7 +103,7 @@ impl Log {
         let path = folder.join("storm.log");
         let file = OpenOptions::new().create(true).append(true).open(&path);
         let file = file.with_context(|| format!("cannot open `{}`", path.display()))?;
-        let head = format!("seed {seed}, {nodes} nodes, {faults} faults planned");
+        let head = format!("seed {seed}, {formation}, {faults} faults planned");
         let mut log = Self {
             folder: folder.to_owned(),
             file,
@@ -184,8 +184,7 @@ impl Log {
     }
 
     /// The summary, in the folder and on the terminal.
-    pub(super) fn summarize(&mut self, writers: &Writers) -> Result<()> {
-        let ledger = writers.ledger();
+    pub(super) fn summarize(&mut self, load: &dyn Load) -> Result<()> {
         let faults: usize = self.kinds.values().sum();
         let monitor: usize = self
             .kinds
@@ -228,21 +227,18 @@ impl Log {
         );
         let _ = writeln!(text, "outages: {}", spread(&mut self.outages));
         let equal = self.rows.map_or("not compared".to_owned(), |rows| {
-            format!("{rows} rows, the same on all nodes")
+            format!("{rows} rows, as they must be")
         });
         let _ = writeln!(
             text,
-            "acknowledged: {} rows, {} warned; second writers: {}; at the end: {equal}",
-            ledger.len(),
-            writers.warned(),
-            ledger.two_timelines()
+            "acknowledged: {}; at the end: {equal}",
+            load.summary()
         );
         let _ = match &self.failure {
             Some(failure) => writeln!(text, "FAILED: {failure}"),
             None if self.rows.is_some() => writeln!(text, "nothing lost"),
             None => writeln!(text, "interrupted"),
         };
-        drop(ledger);
         for line in text.lines() {
             self.line(line)?;
         }
@@ -254,7 +250,7 @@ impl Log {
     pub(super) fn keep_evidence(
         &self,
         cluster: &Cluster,
-        writers: &Writers,
+        load: &dyn Load,
         top: &Path,
         zero: Instant,
     ) {
@@ -298,10 +294,7 @@ impl Log {
                 let _ = writeln!(asked, "== {}: {error}", log.path().display());
             }
         }
-        for (name, text) in [
-            ("asked.txt", asked),
-            ("acks.txt", writers.ledger().lines(zero)),
-        ] {
+        for (name, text) in [("asked.txt", asked), ("acks.txt", load.lines(zero))] {
             if let Err(error) = std::fs::write(self.folder.join(name), text) {
                 console::bad(&format!("cannot keep {name}: {error}"));
             }

@@ -52,7 +52,7 @@ impl Damage {
     ) -> Result<Option<Strike>> {
         let seat = whom(cluster, fault, primary);
         let name = host(cluster, seat).name.clone();
-        let role = if seat == 0 {
+        let role = if seat == 0 || cluster.group_count() > 1 {
             ""
         } else if seat == primary + 1 {
             " (primary)"
