@@ -18,6 +18,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod beat;
 mod citus;
 mod code;
 mod explain;
@@ -33,6 +34,7 @@ mod term;
 mod time;
 mod timeline;
 
+pub use beat::{Beat, SAY_IT_WHOLE, Same};
 pub use citus::{
     CitusOrders, Held, Metadata, MetadataSeen, Removal, Replica, SeenRow, Stage, WantedRow,
 };

@@ -217,7 +217,7 @@ fn earliest(
     let lease = group.lease.is_some().then_some(live.leased_until);
     live.nodes
         .values()
-        .flat_map(of_node)
+        .flat_map(|live| of_node(live))
         .flatten()
         .chain([phase])
         .chain(lease)

@@ -58,7 +58,7 @@ pub(crate) fn replication_state(live: &LiveGroup, node: NodeId) -> &'static str 
 /// Everything, at once.
 pub(crate) fn snapshot(
     memory: &Memory,
-    live: &std::collections::BTreeMap<super::memory::Key, LiveGroup>,
+    live: &super::groups::Groups,
     seen: &HashMap<NodeId, Seen>,
     settings: &Settings,
 ) -> Snapshot {

@@ -140,7 +140,12 @@ impl Session {
         let _ = timeout(time, self.end_transaction(false)).await;
     }
 
-    fn tell_closed(&mut self, how: Closed) {
+    /// Whether the next message begins something.
+    pub(super) fn is_between_batches(&self) -> bool {
+        !self.in_batch && !self.skipping
+    }
+
+    pub(super) fn tell_closed(&mut self, how: Closed) {
         if !std::mem::replace(&mut self.closed, true) {
             if !self.channels.is_empty() {
                 let backend = &self.shared.backend;
@@ -168,6 +173,9 @@ impl Session {
         loop {
             if self.pushes.overflowed() {
                 return Err(overflow().into());
+            }
+            if self.beat().await? {
+                continue;
             }
             if let Some((kind, body)) = self.connection.take_message(limit)? {
                 // A malformed message ends the session: what follows cannot be trusted.
@@ -224,7 +232,7 @@ impl Session {
             (None, idle_in_message())
         };
         let may_push = self.may_push();
-        let shutdown = self.shared.shutdown.clone();
+        let shutdown = &self.shared.shutdown;
         let pushed = tokio::select! {
             biased;
             read = self.connection.read_more() => return Ok(read?),
@@ -285,7 +293,7 @@ impl Session {
     }
 
     /// Ends a command: pushes what waits, tells the transaction's state.
-    async fn ready(&mut self) -> Result<(), Ending> {
+    pub(super) async fn ready(&mut self) -> Result<(), Ending> {
         if self.transaction == TransactionState::Idle {
             self.portals.clear();
         }
