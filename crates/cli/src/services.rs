@@ -264,9 +264,12 @@ fn fencer_command(pgdata: &Path) -> Vec<String> {
     command
 }
 
-/// The local network, where applications of it are admitted.
+/// The local network, where it is admitted: by the user's choice, and in a Citus formation, whose nodes
+/// reach each other across their groups.
 fn lan(config: &Config) -> Option<String> {
-    if config.text("postgresql", "hba_level") != Some("app") {
+    let chosen = config.text("postgresql", "hba_level") == Some("app");
+    let kind = config.text("pg_autoctl", "nodekind");
+    if !chosen && kind.is_none_or(|kind| kind == NodeKind::Standalone.label()) {
         return None;
     }
     let conninfo = Conninfo::parse(config.text("pg_autoctl", "monitor")?).ok()?;

@@ -56,6 +56,26 @@ impl Rule {
         ]
     }
 
+    /// What a whole network may do, where the user opened it. A rule by name lets a node in only when
+    /// its address resolves back to that name, which a container's does not: so the other nodes are let
+    /// in here, and the monitor where nobody is asked for a password anyway.
+    #[must_use]
+    pub fn network(
+        ssl: bool,
+        network: &str,
+        dbname: &str,
+        users: &[String],
+        method: &str,
+    ) -> Vec<Self> {
+        let rule = |user: &String| Self::new(ssl, dbname, user, network, method);
+        let mut rules: Vec<Self> = users.iter().map(rule).collect();
+        rules.extend(Self::peer(ssl, network, dbname, method));
+        if method == "trust" {
+            rules.push(Self::monitor(ssl, network));
+        }
+        rules
+    }
+
     /// Any rule.
     #[must_use]
     pub fn new(ssl: bool, database: &str, role: &str, address: &str, method: &str) -> Self {
@@ -264,6 +284,29 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("pg_hba.conf"), USERS).unwrap();
         dir
+    }
+
+    #[test]
+    fn an_open_network_is_open_to_the_other_nodes_and_never_weaker_than_the_method() {
+        let users = ["citus".to_owned(), "postgres".to_owned()];
+        let lines = |method| -> Vec<String> {
+            let rules = Rule::network(true, "172.19.0.0/16", "citus", &users, method);
+            rules.iter().map(Rule::line).collect()
+        };
+        let rule =
+            |start: &str, method: &str| format!("hostssl {start} 172.19.0.0/16 {method} {MARK}");
+        let asked: Vec<String> = [
+            "\"citus\" \"citus\"",
+            "\"citus\" \"postgres\"",
+            "replication \"pgautofailover_replicator\"",
+            "\"citus\" \"pgautofailover_replicator\"",
+        ]
+        .iter()
+        .map(|start| rule(start, "scram-sha-256"))
+        .collect();
+        assert_eq!(lines("scram-sha-256"), asked);
+        let monitor = rule("all \"pgautofailover_monitor\"", "trust");
+        assert_eq!(lines("trust").last(), Some(&monitor));
     }
 
     #[test]

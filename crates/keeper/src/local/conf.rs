@@ -93,10 +93,13 @@ impl Local {
         for peer in &self.journal().peers {
             rules.extend(Rule::peer(ssl, &peer.host, &config.dbname, method));
         }
-        if config.hba_level == HbaLevel::App
-            && let Some(lan) = &config.lan
-        {
-            rules.push(Rule::new(ssl, &config.dbname, &user, lan, method));
+        if let Some(lan) = &config.lan {
+            let mut users = vec![user];
+            // Citus' own sessions come as the owner of its extension.
+            if config.kind != NodeKind::Standalone && users[0] != account() {
+                users.push(account());
+            }
+            rules.extend(Rule::network(ssl, lan, &config.dbname, &users, method));
         }
         rules
     }
