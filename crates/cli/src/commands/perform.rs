@@ -30,6 +30,7 @@ const FAILOVER_WITH_LOSS: &str =
 const PROMOTION: &str = "SELECT pgautofailover.perform_promotion($1, $2)";
 const GROUP_OF_NODE: &str =
     "SELECT groupid FROM pgautofailover.node WHERE formationid = $1 and nodename = $2";
+const KIND: &str = "SELECT formation_kind FROM pgautofailover.current_state($1)";
 const NODES: &str = "SELECT * FROM pgautofailover.get_nodes($1, $2) ORDER BY node_id";
 
 /// `perform failover` and `perform switchover`.
@@ -241,6 +242,7 @@ impl Watch<'_> {
         );
         tracing::info!("Following table displays times when notifications are received");
         let columns = self.columns().await;
+        let citus = self.is_citus().await;
         let widths = table::widths(&columns, &[]);
         out::stdout(&table::head(&columns, &widths));
         let start = Instant::now();
@@ -256,7 +258,7 @@ impl Watch<'_> {
             let states = (change.reported_state.clone(), change.goal_state.clone());
             // Health and plans are notified as well, with both states as they were.
             if shown.insert(change.node_id, states.clone()) != Some(states) {
-                out::stdout(&table::row(&columns, &widths, &cells(&change)));
+                out::stdout(&table::row(&columns, &widths, &cells(&change, citus)));
             }
             if let Some(primary) = end.after(&change) {
                 return self.conclude(primary);
@@ -318,6 +320,15 @@ impl Watch<'_> {
     }
 
     /// The columns, as wide as the group's nodes need.
+    /// Whether a node is shown with its group.
+    async fn is_citus(&self) -> bool {
+        let rows = self
+            .client
+            .query(KIND, &[Param::Text(&self.formation)])
+            .await;
+        rows.is_ok_and(|rows| rows.first().is_some_and(|row| row.get(0) == Some("citus")))
+    }
+
     async fn columns(&self) -> [Column; 6] {
         let params = [Param::Text(&self.formation), Param::Int(self.group.into())];
         let (name, host) = match self.client.query(NODES, &params).await {
@@ -344,11 +355,11 @@ impl Watch<'_> {
     }
 }
 
-fn cells(change: &StateChange) -> Vec<String> {
+fn cells(change: &StateChange, citus: bool) -> Vec<String> {
     vec![
         Zoned::now().strftime("%H:%M:%S").to_string(),
         change.name.clone(),
-        node_id(change.group_id > 0, change.group_id, change.node_id),
+        node_id(citus, change.group_id, change.node_id),
         format!("{}:{}", change.host, change.port),
         change.reported_state.clone(),
         change.goal_state.clone(),
@@ -366,9 +377,10 @@ mod tests {
             "goalState": "draining", "health": "good"}"#;
         let change: StateChange = serde_json::from_str(payload).unwrap();
         assert_eq!(
-            cells(&change)[1..],
+            cells(&change, false)[1..],
             ["node1", "1", "localhost:15501", "primary", "draining"]
         );
+        assert_eq!(cells(&change, true)[2], "0/1");
     }
 
     #[test]
