@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A monitor with its nodes, gone when the test is over.
 pub(crate) struct Pair {
     folder: tempfile::TempDir,
-    postgres: PathBuf,
+    pub(crate) postgres: PathBuf,
     pub(crate) monitor_port: u16,
     children: Vec<(String, Child)>,
 }
@@ -367,6 +367,9 @@ impl Drop for Pair {
 }
 
 fn newest_postgres() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("PG_CONFIG") {
+        return Path::new(&named).parent().map(Path::to_path_buf);
+    }
     let mut found: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
