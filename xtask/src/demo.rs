@@ -16,7 +16,7 @@ use crate::console::{self, human};
 use crate::host::{Host, Programs};
 use crate::temp::Folder;
 use crate::writer::{self, Writers};
-use crate::{interrupt, machine, scenario, wait};
+use crate::{interrupt, machine, scenario, wait, walk};
 
 /// What the demo needs beside Postgres: (program, Debian package).
 const PROGRAMS: &[(&str, &str)] = &[("setpriv", "util-linux")];
@@ -34,8 +34,21 @@ const HEALED: Duration = Duration::from_secs(90);
 ///
 /// # Errors
 /// At the first thing that does not work; everything that was started is gone by then.
-pub(crate) fn run(keep: bool, release: bool, other: Option<&Path>) -> Result<()> {
+pub(crate) fn run(keep: bool, release: bool, other: Option<&Path>, citus: bool) -> Result<()> {
     let start = Instant::now();
+    if citus {
+        if walk::find(None)?.is_some() {
+            return citus_formation(release, other);
+        }
+        console::skipped(
+            "the demo of Citus",
+            &format!(
+                "the extension is not installed for the Postgres of this machine; {} says how. \
+                 This is the demo of plain Postgres",
+                walk::INSTALLATION
+            ),
+        );
+    }
     console::heading("1/7  What is needed");
     machine::install_missing(PROGRAMS)?;
     console::note(if release {
@@ -48,7 +61,7 @@ pub(crate) fn run(keep: bool, release: bool, other: Option<&Path>) -> Result<()>
     console::good(&format!("pg_autoctl is built ({})", human(built.elapsed())));
 
     let folder = Folder::new("demo")?;
-    let cluster = walk(folder.path(), &programs).inspect_err(|_| {
+    let cluster = steps(folder.path(), &programs).inspect_err(|_| {
         if !interrupt::asked() {
             scenario::show_logs(folder.path());
         }
@@ -63,7 +76,24 @@ pub(crate) fn run(keep: bool, release: bool, other: Option<&Path>) -> Result<()>
     Ok(())
 }
 
-fn walk(folder: &Path, programs: &Arc<Programs>) -> Result<Cluster> {
+/// Two coordinators and six workers: data, a worker that breaks, a coordinator that breaks, all healed.
+fn citus_formation(release: bool, other: Option<&Path>) -> Result<()> {
+    let start = Instant::now();
+    machine::install_missing(PROGRAMS)?;
+    let (programs, _bin) = scenario::programs(other, release)?;
+    let folder = Folder::new("demo")?;
+    let mut formation = walk::Formation::on_loopback(folder.path(), &programs);
+    walk::demo(&mut formation).inspect_err(|_| {
+        if !interrupt::asked() {
+            scenario::show_logs(&folder.path().join("round1"));
+        }
+    })?;
+    drop(formation);
+    console::heading(&format!("Done in {}", human(start.elapsed())));
+    Ok(())
+}
+
+fn steps(folder: &Path, programs: &Arc<Programs>) -> Result<Cluster> {
     console::heading("2/7  A monitor and two Postgres nodes");
     console::note(&format!(
         "in {}, as user {}",

@@ -45,6 +45,8 @@ pub(crate) struct Host {
     pub(crate) port: u16,
     pub(crate) pgdata: PathBuf,
     pub(crate) log: PathBuf,
+    /// What its programs find in their environment beside what every host's do.
+    pub(crate) variables: Vec<(&'static str, String)>,
     dir: PathBuf,
     programs: Arc<Programs>,
     child: Option<Child>,
@@ -80,6 +82,7 @@ impl Host {
             port,
             pgdata: dir.join("pgdata"),
             log: top.join(format!("{name}.log")),
+            variables: Vec::new(),
             dir,
             programs: Arc::clone(programs),
             child: None,
@@ -104,7 +107,7 @@ impl Host {
         let show = |path: &Path| path.display().to_string();
         let programs = &self.programs;
         let system = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
-        vec![
+        let mut all = vec![
             (
                 "PATH",
                 format!(
@@ -120,7 +123,9 @@ impl Host {
             ("PG_REGRESS_SOCK_DIR", show(&self.sockets())),
             ("PGHOST", show(&self.sockets())),
             ("LANG", "C.UTF-8".to_owned()),
-        ]
+        ];
+        all.extend(self.variables.iter().cloned());
+        all
     }
 
     /// A `pg_autoctl` command on this host.
@@ -128,18 +133,21 @@ impl Host {
     /// # Errors
     /// While the host is down.
     pub(crate) fn autoctl(&self, args: &[&str]) -> Result<Command> {
+        let program = self.programs.autoctl.join("pg_autoctl");
+        self.program(&program.display().to_string(), args)
+    }
+
+    /// Any program on this host, as the user that runs Postgres.
+    ///
+    /// # Errors
+    /// While the host is down.
+    pub(crate) fn program(&self, program: &str, args: &[&str]) -> Result<Command> {
         let mut words = match &self.place {
             Place::Loopback => Vec::new(),
             Place::Namespace(space) => space.enter(&self.dir)?,
         };
         words.extend(self.programs.account.prefix());
-        words.push(
-            self.programs
-                .autoctl
-                .join("pg_autoctl")
-                .display()
-                .to_string(),
-        );
+        words.push(program.to_owned());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).args(args).current_dir(&self.dir);
         command.env_clear().envs(self.environment());

@@ -29,6 +29,7 @@ mod temp;
 mod test_run;
 mod verify;
 mod wait;
+mod walk;
 mod workspace;
 mod writer;
 
@@ -59,6 +60,9 @@ enum Task {
         /// The folder of another `pg_autoctl` to show
         #[arg(long, value_name = "DIR")]
         bin: Option<PathBuf>,
+        /// A Citus formation instead: two coordinators and six workers
+        #[arg(long)]
+        citus: bool,
     },
     /// Every test that fits in 15 minutes on a warm machine
     Test {
@@ -81,6 +85,7 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
+    Walk(walk::Walk),
     /// An idle pair beside busy loops and a slow disk: no failover may happen
     Quiet(quiet::Quiet),
     /// Random faults on real Postgres under write load, from a seed: healed by itself, nothing lost, each time
@@ -118,7 +123,13 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<()> {
     match task {
-        Task::Demo { keep, release, bin } => demo::run(keep, release, bin.as_deref()),
+        Task::Demo {
+            keep,
+            release,
+            bin,
+            citus,
+        } => demo::run(keep, release, bin.as_deref(), citus),
+        Task::Walk(walk) => walk::run(&walk),
         Task::Test { long } => test_run::run(long),
         Task::Verify => verify::run(),
         Task::Fix => verify::fix(),

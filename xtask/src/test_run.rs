@@ -5,10 +5,13 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::tally::Tally;
-use crate::{bench, command, console, machine, model, quiet, scenario, verify, workspace};
+use crate::{bench, command, console, machine, model, quiet, scenario, verify, walk, workspace};
 
 /// A test that is a command of its own.
 type LongTest = (&'static str, fn() -> Result<()>);
+
+/// The one among them that needs more than Postgres.
+const WALK: &str = "cargo xtask walk";
 
 /// Runs the tests. The last line of the output is `N passed, N failed, N skipped`.
 ///
@@ -48,15 +51,20 @@ fn parts(long: bool, all: &mut Tally) -> Result<()> {
     } else {
         scenario::run_all(long, all)?;
     }
-    let long_tests: [LongTest; 3] = [
+    let long_tests: [LongTest; 4] = [
         ("cargo xtask bench failover", || {
             bench::failover(&bench::Failover::default())
         }),
+        (WALK, || walk::run(&walk::Walk::default())),
         ("cargo xtask quiet", || quiet::run(&quiet::Quiet::default())),
         ("cargo xtask model --from-nothing", model::long),
     ];
     if long {
         for (name, test) in long_tests {
+            if name == WALK && walk::find(None)?.is_none() {
+                all.skip(1, name, &walk::without());
+                continue;
+            }
             console::heading(name);
             let start = Instant::now();
             let result = test();
@@ -65,7 +73,7 @@ fn parts(long: bool, all: &mut Tally) -> Result<()> {
     } else {
         all.skip(
             long_tests.len(),
-            "bench, quiet run and model check",
+            "bench, quick start, quiet run and model check",
             "they take longer: `cargo xtask test --long`",
         );
     }
