@@ -74,18 +74,9 @@ impl Docker {
         }
         docker.lay_out(citus)?;
         let start = Instant::now();
-        let mut build = Command::new("docker");
-        build.args(["build", "-q", "-t", IMAGE, "-f", "tutorial/Dockerfile"]);
-        for argument in [
-            format!("RUST_IMAGE={BASE}"),
-            "PGDG_REPOSITORY=".to_owned(),
-            "CITUS_REPOSITORY=".to_owned(),
-        ] {
-            build.args(["--build-arg", &argument]);
-        }
-        build.arg(".").current_dir(folder);
-        console::note(&format!("$ {}", command::shown(&build)));
-        command::capture(&mut build, BUILD)?.success("docker build")?;
+        // The first stage by a name of its own, to be removed by that.
+        docker.image(&docker.stage(), &["--target", "build"])?;
+        docker.image(IMAGE, &[])?;
         let mut compose = docker.compose("docker-compose.yml", &["build", "-q"]);
         command::capture(&mut compose, BUILD)?.success("docker-compose build")?;
         console::good(&format!(
@@ -93,6 +84,28 @@ impl Docker {
             console::human(start.elapsed())
         ));
         Ok(docker)
+    }
+
+    fn stage(&self) -> String {
+        format!("{}-build:latest", self.project)
+    }
+
+    fn image(&self, tag: &str, more: &[&str]) -> Result<()> {
+        let mut build = Command::new("docker");
+        build.args(["build", "-q", "-t", tag, "-f", "tutorial/Dockerfile"]);
+        build.args(more);
+        for argument in [
+            format!("RUST_IMAGE={BASE}"),
+            "PGDG_REPOSITORY=".to_owned(),
+            "CITUS_REPOSITORY=".to_owned(),
+        ] {
+            build.args(["--build-arg", &argument]);
+        }
+        build.arg(".").current_dir(&self.folder);
+        console::note(&format!("$ {}", command::shown(&build)));
+        command::capture(&mut build, BUILD)?
+            .success("docker build")
+            .map(drop)
     }
 
     /// A Debian of packages, security updates included, imported under the name of the public image.
@@ -345,7 +358,7 @@ impl Drop for Docker {
             console::bad(&format!("{error:#}"));
         }
         let application = format!("{}_app:latest", self.project);
-        for image in [application.as_str(), IMAGE, BASE] {
+        for image in [application.as_str(), IMAGE, &self.stage(), BASE] {
             if self.before.contains(image) {
                 continue;
             }
