@@ -98,7 +98,7 @@ pub(crate) fn run_all(long: bool, tally: &mut Tally) -> Result<()> {
     if left_out > 0 {
         tally.skip(
             left_out,
-            "scenarios of four nodes, and the old program's faults",
+            "scenarios of four nodes, maintenance of three, and the old program's faults",
             "they take longer: `cargo xtask test --long`; the simulator has played them",
         );
     }
@@ -107,7 +107,9 @@ pub(crate) fn run_all(long: bool, tally: &mut Tally) -> Result<()> {
 
 /// Whether a story is left to `--long`: all of them would not fit in a quarter of an hour.
 fn takes_long(name: &str, script: &Script) -> bool {
-    script.nodes > 3 || name.starts_with("old-")
+    script.nodes > 3
+        || name.starts_with("old-")
+        || (script.nodes > 2 && name.starts_with("maintenance-"))
 }
 
 fn run_one(name: &str, script: &Script, programs: &Arc<Programs>, keep: bool, tally: &mut Tally) {

@@ -20,6 +20,8 @@ pub(crate) enum ExitCode {
     BadConfig = 2,
     /// The state of the node or formation does not allow the command; `status`: not running.
     BadState = 3,
+    /// Postgres is not ready (`do pgsetup ready`).
+    Pgsql = 4,
     /// `config check`, `status`: Postgres is not usable.
     PgCtl = 5,
     /// The monitor cannot be reached, or refuses.
@@ -64,7 +66,7 @@ impl ExitCode {
             Self::BadArgs => "bad-arguments",
             Self::BadConfig => "bad-configuration",
             Self::BadState => "wrong-state",
-            Self::PgCtl => "postgres-unusable",
+            Self::Pgsql | Self::PgCtl => "postgres-unusable",
             Self::Monitor => "monitor-refused",
             Self::Coordinator => "coordinator-refused",
             Self::Internal => "service-failed",

@@ -2,11 +2,14 @@
 //!
 //! Owns the order of `help`. Data only, and long for that reason; `dispatch` walks it.
 
+mod debug;
+
 use crate::commands::{self, Context};
 use crate::error::Failure;
 use crate::options::parse::Parsed;
 use crate::options::{Opt, tables};
 use crate::watch;
+use debug::DO;
 
 /// What a leaf of the tree does.
 pub(crate) type Action = fn(&Context<'_>, &Parsed) -> Result<(), Failure>;
@@ -271,21 +274,21 @@ const ENABLE: Command = group(
             "Enable secondary nodes on a formation",
             "[ --pgdata ] --formation",
             &[tables::SECONDARY],
-            commands::not_built,
+            commands::unbuilt::run,
         ),
         leaf(
             "maintenance",
             "Enable Postgres maintenance mode on this node",
             "[ --pgdata --allow-failover ]",
             &[tables::ENABLE_MAINTENANCE],
-            commands::not_built,
+            commands::maintenance::enable,
         ),
         leaf(
             "ssl",
             "Enable SSL configuration on this node",
             "[ --pgdata ] and a choice of SSL",
             &[tables::ONLY_PGDATA, tables::SSL],
-            commands::not_built,
+            commands::unbuilt::run,
         ),
         with_arguments(
             "monitor",
@@ -293,7 +296,7 @@ const ENABLE: Command = group(
             "[ --pgdata ] connection-string",
             &[tables::ENABLE_MONITOR],
             1,
-            commands::not_built,
+            commands::unbuilt::run,
         ),
     ],
 );
@@ -307,28 +310,28 @@ const DISABLE: Command = group(
             "Disable secondary nodes on a formation",
             "[ --pgdata ] --formation",
             &[tables::SECONDARY],
-            commands::not_built,
+            commands::unbuilt::run,
         ),
         leaf(
             "maintenance",
             "Disable Postgres maintenance mode on this node",
             "[ --pgdata ]",
             &[tables::ONLY_PGDATA],
-            commands::not_built,
+            commands::maintenance::disable,
         ),
         leaf(
             "ssl",
             "Disable SSL configuration on this node",
             "[ --pgdata --json ]",
             &[tables::PGDATA_JSON],
-            commands::not_built,
+            commands::unbuilt::run,
         ),
         leaf(
             "monitor",
             "Disable the monitor for this node",
             "[ --pgdata --force ]",
             &[tables::DISABLE_MONITOR_OPTIONS],
-            commands::not_built,
+            commands::unbuilt::run,
         ),
     ],
 );
@@ -507,51 +510,6 @@ const ACTIVATE: Command = leaf(
     "[ --pgdata ]",
     &[tables::PGDATA_JSON],
     commands::activate::run,
-);
-
-const DO: Command = group(
-    "do",
-    "Internal commands and internal QA tooling",
-    &[
-        leaf(
-            "fencer",
-            "End the local Postgres at the end of its lease (started by the keeper)",
-            "[ --pgdata ]",
-            &[tables::DEBUG],
-            commands::fencer::run,
-        ),
-        group(
-            "fsm",
-            "Manually manage the keeper's state",
-            &[leaf(
-                "state",
-                "Print keeper's current state",
-                "[ --pgdata ]",
-                &[tables::DEBUG],
-                commands::not_built,
-            )],
-        ),
-        group(
-            "pgsetup",
-            "Manage a local Postgres setup",
-            &[
-                leaf(
-                    "ready",
-                    "Return true is the local Postgres server is ready",
-                    "[ --pgdata ]",
-                    &[tables::DEBUG],
-                    commands::not_built,
-                ),
-                leaf(
-                    "wait",
-                    "Wait until the local Postgres server is ready",
-                    "[ --pgdata ]",
-                    &[tables::DEBUG],
-                    commands::not_built,
-                ),
-            ],
-        ),
-    ],
 );
 
 const RUN: Command = leaf(

@@ -498,9 +498,9 @@ fn a_disabled_monitor_is_named_as_the_reason() {
 fn commands_that_are_not_built_say_so() {
     let home = Home::new();
     let keeper = home.keeper();
-    for words in [&["enable", "maintenance"][..], &["disable", "monitor"]] {
+    for words in [&["enable", "ssl"][..], &["disable", "monitor"]] {
         unchanged(&home, &[words, &["--pgdata", &keeper]].concat())
-            .expect(1, &["not built yet", "HINT"]);
+            .expect(1, &["is not part of this release", "HINT"]);
     }
 }
 

@@ -195,6 +195,15 @@ impl Code {
             &["Wait; the node's trouble says why the fencer does not start, if it does not."],
         ),
         group(
+            "maintenance",
+            "A node is on its way to maintenance: its acknowledgements still count, or it is no standby yet.",
+            "The group goes on as before; what cannot begin within 50 s is given up.",
+            &[
+                "Wait; `pg_autoctl show events` says how it ended.",
+                "`pg_autoctl disable maintenance` on the node takes it back.",
+            ],
+        ),
+        group(
             "synchronous-standby",
             "Fewer standbys stream than number_sync_standbys asks for, so commits wait.",
             "Nothing is lost; reads go on.",

@@ -53,7 +53,7 @@ pub enum Order {
     Fetch(Fetch),
     /// Become the primary of the goal's term; acknowledges nothing alone (`safety.md` §4.6).
     Promote(Promote),
-    /// Stop Postgres and leave it stopped.
+    /// Stop Postgres once, and leave it to the operator from then on.
     Stop,
     /// The node has been removed: stop Postgres, say so, and end.
     Drop,

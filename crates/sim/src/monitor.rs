@@ -39,6 +39,7 @@ pub(crate) enum Operation {
     Priority { host: usize, priority: i64 },
     Quorum { host: usize, quorum: bool },
     NumberSync(i64),
+    Maintain { host: usize, start: bool },
 }
 
 /// Something the monitor has to deal with.

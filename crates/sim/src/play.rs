@@ -113,6 +113,8 @@ impl Player {
                 self.world
                     .operate(&Operation::Drop { host, force: false })?;
             }
+            Step::Maintain { node, refused } => self.maintain(*node, true, *refused)?,
+            Step::Resume(node) => self.maintain(*node, false, false)?,
             Step::KillPostgres(node) => {
                 let host = self.host(*node);
                 self.world.behead(host);
@@ -283,6 +285,40 @@ impl Player {
                     Err("it does not end".into())
                 }
             }
+        }
+    }
+
+    /// As `pg_autoctl enable maintenance` and `disable maintenance`, which wait for the end.
+    fn maintain(&mut self, node: Node, start: bool, refused: bool) -> Result<(), String> {
+        let host = self.host(node);
+        match (
+            self.world.operate(&Operation::Maintain { host, start }),
+            refused,
+        ) {
+            (Err(_), true) => return Ok(()),
+            (Ok(()), true) => return Err("it was not refused".into()),
+            (Err(why), false) => return Err(why),
+            (Ok(()), false) => {}
+        }
+        let name = format!("node{}", host + 1);
+        let over = |w: &World| {
+            let node = w
+                .monitor
+                .group()
+                .and_then(|g| g.nodes.values().find(|n| n.name == name));
+            node.is_some_and(|n| {
+                n.reported == n.goal.state
+                    && if start {
+                        n.rests()
+                    } else {
+                        matches!(n.reported, NodeState::Secondary | NodeState::Primary)
+                    }
+            })
+        };
+        if wait(&mut self.world, OPERATION, over) {
+            Ok(())
+        } else {
+            Err("it does not end".into())
         }
     }
 

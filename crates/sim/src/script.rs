@@ -58,6 +58,16 @@ pub const VERBS: &[(&str, &str, &str)] = &[
         "`pg_autoctl drop node --name NODE` on the monitor",
     ),
     (
+        "maintain",
+        "maintain NODE [refused]",
+        "`pg_autoctl enable maintenance --allow-failover` on the node, waits for its end; with `refused` it must fail",
+    ),
+    (
+        "resume",
+        "resume NODE",
+        "`pg_autoctl disable maintenance` on the node, waits for its end",
+    ),
+    (
         "kill-postgres",
         "kill-postgres NODE",
         "SIGKILL to the postmaster alone",
@@ -174,6 +184,15 @@ pub enum Step {
     },
     /// `drop node2`
     Drop(Node),
+    /// `maintain node2 [refused]`
+    Maintain {
+        /// Which node.
+        node: Node,
+        /// The command must fail, and leave the group as it was.
+        refused: bool,
+    },
+    /// `resume node2`
+    Resume(Node),
     /// `kill-postgres primary`
     KillPostgres(Node),
     /// `kill-keeper primary`
@@ -259,6 +278,7 @@ impl Step {
         match self {
             Self::Perform { .. }
             | Self::Drop(_)
+            | Self::Maintain { .. }
             | Self::KillPostgres(_)
             | Self::KillKeeper(_)
             | Self::KillHost(_)
@@ -271,6 +291,7 @@ impl Step {
             | Self::Thaw(_)
             | Self::Mend(_)
             | Self::Set { .. }
+            | Self::Resume(_)
             | Self::Wait { .. }
             | Self::Expect(_) => false,
         }
@@ -311,6 +332,11 @@ impl fmt::Display for Step {
                 f.write_str(if *refused { " refused" } else { "" })
             }
             Self::Drop(node) => write!(f, "drop {node}"),
+            Self::Maintain { node, refused } => {
+                write!(f, "maintain {node}")?;
+                f.write_str(if *refused { " refused" } else { "" })
+            }
+            Self::Resume(node) => write!(f, "resume {node}"),
             Self::KillPostgres(node) => write!(f, "kill-postgres {node}"),
             Self::KillKeeper(node) => write!(f, "kill-keeper {node}"),
             Self::KillHost(hosts) => {

@@ -115,6 +115,11 @@ impl Run {
             Step::Perform { words, refused } => self.autoctl("perform", words, *refused)?,
             Step::Set { words, refused } => self.autoctl("set", words, *refused)?,
             Step::Drop(node) => self.drop_node(*node)?,
+            Step::Maintain { node, refused } => self.maintain(*node, *refused)?,
+            Step::Resume(node) => {
+                let ended = self.node(*node)?.run(&["disable", "maintenance"])?;
+                ended.success("pg_autoctl disable maintenance").map(drop)?;
+            }
             Step::KillPostgres(node) => {
                 let postmaster = self.node(*node)?.postmaster()?;
                 process::send(&Pids::from([postmaster]), Signal::SIGKILL)?;
@@ -187,6 +192,20 @@ impl Run {
             .monitor
             .run(&["drop", "node", "--name", name])?;
         ended.success("pg_autoctl drop node").map(drop)
+    }
+
+    fn maintain(&self, node: Node, refused: bool) -> Result<()> {
+        let words = ["enable", "maintenance", "--allow-failover"];
+        let ended = self.node(node)?.run(&words)?;
+        if refused {
+            ensure!(
+                !ended.status.success(),
+                "it was not refused:\n{}",
+                ended.stdout
+            );
+            return Ok(());
+        }
+        ended.success("pg_autoctl enable maintenance").map(drop)
     }
 
     /// The processes of all these hosts at one instant, and then whatever they were about to start.

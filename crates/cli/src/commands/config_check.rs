@@ -111,7 +111,8 @@ async fn check_keeper(local: &Local, setup: &Setup) -> Result<(), Failure> {
     Ok(())
 }
 
-fn text(setup: &Setup, config: &Config) -> String {
+/// The table of the old program.
+pub(super) fn text(setup: &Setup, config: &Config) -> String {
     let mut text = String::new();
     let mut line = |label: &str, value: String| {
         let label = format!("{label}:");

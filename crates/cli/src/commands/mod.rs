@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod config_check;
 pub(crate) mod create_monitor;
 pub(crate) mod create_postgres;
+pub(crate) mod debug;
 pub(crate) mod drop;
 pub(crate) mod fencer;
 pub(crate) mod formation;
@@ -14,6 +15,7 @@ pub(crate) mod inspect_error;
 pub(crate) mod inspect_fsm;
 pub(crate) mod inspect_settings;
 pub(crate) mod inspect_what_if;
+pub(crate) mod maintenance;
 pub(crate) mod metadata;
 pub(crate) mod perform;
 pub(crate) mod properties;
@@ -27,13 +29,13 @@ pub(crate) mod show_systemd;
 pub(crate) mod show_uri;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod unbuilt;
 pub(crate) mod upgrade;
 pub(crate) mod version;
 
 use std::future::Future;
 
 use crate::error::{ExitCode, Failure};
-use crate::options::parse::Parsed;
 use crate::render::out;
 
 /// What a command knows beyond its options.
@@ -77,15 +79,6 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
             Failure::fatal(ExitCode::Internal, "cannot start the runtime").because(&error)
         })?
         .block_on(future)
-}
-
-/// A command whose options are known and whose work is not written.
-pub(crate) fn not_built(context: &Context<'_>, _parsed: &Parsed) -> Result<(), Failure> {
-    Err(
-        Failure::bad_args(format!("`{}` is not built yet", context.breadcrumb))
-            .coded("not-built")
-            .hint("`pg_autoctl help` lists the commands; nothing was changed"),
-    )
 }
 
 /// Prints text that the monitor made, with a newline.

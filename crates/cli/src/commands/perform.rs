@@ -161,15 +161,15 @@ fn refused(failure: Failure, formation: &str, group: i32) -> Failure {
 /// The payload of a notification on the channel `state`; other keys are of no use here.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct StateChange {
-    formation: String,
-    group_id: i32,
-    node_id: i64,
-    name: String,
-    host: String,
-    port: u16,
-    reported_state: String,
-    goal_state: String,
+pub(super) struct StateChange {
+    pub(super) formation: String,
+    pub(super) group_id: i32,
+    pub(super) node_id: i64,
+    pub(super) name: String,
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) reported_state: String,
+    pub(super) goal_state: String,
 }
 
 /// The node that takes writes before the command asks for another one.
@@ -210,17 +210,17 @@ impl End {
 }
 
 /// Prints state changes until there is a primary.
-struct Watch<'a> {
-    client: &'a MonitorClient,
-    events: Receiver<Notification>,
-    formation: String,
-    group: i32,
+pub(super) struct Watch<'a> {
+    pub(super) client: &'a MonitorClient,
+    pub(super) events: Receiver<Notification>,
+    pub(super) formation: String,
+    pub(super) group: i32,
     /// Who was primary before.
-    before: Option<i64>,
+    pub(super) before: Option<i64>,
     /// Seconds; 0 is without limit.
-    wait: u64,
+    pub(super) wait: u64,
     /// The primary before is given up.
-    allow_data_loss: bool,
+    pub(super) allow_data_loss: bool,
 }
 
 impl Watch<'_> {
@@ -237,32 +237,12 @@ impl Watch<'_> {
                 NodeState::Primary.label()
             );
         }
-        tracing::info!(
-            "Listening monitor notifications about state changes in formation \"{formation}\" and group {group}"
-        );
-        tracing::info!("Following table displays times when notifications are received");
-        let columns = self.columns().await;
-        let citus = self.is_citus().await;
-        let widths = table::widths(&columns, &[]);
-        out::stdout(&table::head(&columns, &widths));
-        let start = Instant::now();
         let mut end = End {
             given_up: self.before.filter(|_| self.allow_data_loss),
             ..End::default()
         };
-        let mut shown = BTreeMap::new();
-        while let Some(change) = self.next(start).await? {
-            if change.formation != self.formation || change.group_id != self.group {
-                continue;
-            }
-            let states = (change.reported_state.clone(), change.goal_state.clone());
-            // Health and plans are notified as well, with both states as they were.
-            if shown.insert(change.node_id, states.clone()) != Some(states) {
-                out::stdout(&table::row(&columns, &widths, &cells(&change, citus)));
-            }
-            if let Some(primary) = end.after(&change) {
-                return self.conclude(primary);
-            }
+        if let Some(primary) = self.follow(|change| end.after(change)).await? {
+            return self.conclude(primary);
         }
         let waited = Failure::error(
             ExitCode::Internal,
@@ -273,6 +253,39 @@ impl Watch<'_> {
             "`pg_autoctl inspect explain --formation {} --group {}` says what the group waits for",
             self.formation, self.group
         )))
+    }
+
+    /// Prints the changes of the group until one of them is the end; `None` when time is up.
+    pub(super) async fn follow<T>(
+        &mut self,
+        mut end: impl FnMut(&StateChange) -> Option<T>,
+    ) -> Result<Option<T>, Failure> {
+        tracing::info!(
+            "Listening monitor notifications about state changes in formation \"{}\" and group {}",
+            self.formation,
+            self.group
+        );
+        tracing::info!("Following table displays times when notifications are received");
+        let columns = self.columns().await;
+        let citus = self.is_citus().await;
+        let widths = table::widths(&columns, &[]);
+        out::stdout(&table::head(&columns, &widths));
+        let start = Instant::now();
+        let mut shown = BTreeMap::new();
+        while let Some(change) = self.next(start).await? {
+            if change.formation != self.formation || change.group_id != self.group {
+                continue;
+            }
+            let states = (change.reported_state.clone(), change.goal_state.clone());
+            // Health and plans are notified as well, with both states as they were.
+            if shown.insert(change.node_id, states.clone()) != Some(states) {
+                out::stdout(&table::row(&columns, &widths, &cells(&change, citus)));
+            }
+            if let Some(ended) = end(&change) {
+                return Ok(Some(ended));
+            }
+        }
+        Ok(None)
     }
 
     /// The group has a primary again: another one, or the same one when the move was given up.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Context, block_on, print_line, status};
 use crate::config::Role;
 use crate::error::{ExitCode, Failure};
-use crate::local_state;
+use crate::local_state::{self, LocalState, Setup};
 use crate::options::parse::Parsed;
 use crate::pidfile::PidFile;
 use crate::render::table::{Column, table};
@@ -148,6 +148,20 @@ fn pid(context: &Context<'_>, path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The state file as the old program prints it.
+pub(super) fn state_json(state: &LocalState, setup: &Setup) -> Value {
+    json!({
+        "current_role": state.current,
+        "assigned_role": state.assigned,
+        "version": STATE_VERSION,
+        "groupId": state.group,
+        "nodeId": state.node,
+        "last_monitor_contact": "0",
+        "last_secondary_contact": "0",
+        "pgversion": setup.control.as_ref().map_or(0, |control| control.control_version),
+    })
+}
+
 fn state(context: &Context<'_>, local: &Local) -> Result<(), Failure> {
     let state = local_state::read(&local.paths.state)?;
     let setup =
@@ -155,16 +169,7 @@ fn state(context: &Context<'_>, local: &Local) -> Result<(), Failure> {
     let control = setup.control.as_ref();
     let control_version = control.map_or(0, |control| control.control_version);
     if context.json {
-        out::stdout(&json::pretty(&json!({
-            "current_role": state.current,
-            "assigned_role": state.assigned,
-            "version": STATE_VERSION,
-            "groupId": state.group,
-            "nodeId": state.node,
-            "last_monitor_contact": "0",
-            "last_secondary_contact": "0",
-            "pgversion": control_version,
-        })));
+        out::stdout(&json::pretty(&state_json(&state, &setup)));
         return Ok(());
     }
     let lines = [

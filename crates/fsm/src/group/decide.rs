@@ -1,5 +1,6 @@
 //! One look at a group: what should be, what it waits for, when to look again.
 
+use alloc::borrow::Cow;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -14,6 +15,7 @@ use super::goals;
 use super::health::Verdict;
 use super::lease;
 use super::live::{Live, LiveGroup, Session};
+use super::maintenance;
 use super::model::{Event, Group, Phase};
 
 /// What a look at a group led to.
@@ -43,8 +45,10 @@ pub fn decide(
     now: Time,
 ) -> Decision {
     live.note_phase(&group.phase, now);
+    live.note_maintenance(group, now);
     let decision = look(formation, group, live, settings, now);
     live.note_phase(&decision.group.phase, now);
+    live.note_maintenance(&decision.group, now);
     decision
 }
 
@@ -83,10 +87,17 @@ fn look(
         settings,
         now,
     };
-    let step = elect::advance(&at.facts(group, live.phase_since), &mut next);
+    let mut events = maintenance::give_up(&at.facts(group, live.phase_since), &mut next);
+    let before = if events.is_empty() {
+        Cow::Borrowed(group)
+    } else {
+        Cow::Owned(next.clone())
+    };
+    let step = elect::advance(&at.facts(&before, live.phase_since), &mut next);
     let phase_since = if step.changed { now } else { live.phase_since };
     let mut waiting = step.waiting;
-    let mut events = step.events;
+    events.extend(step.events);
+    waiting.extend(maintenance::waiting(&at.facts(&before, phase_since)));
 
     let (sync, more) = config::next(&at.facts(&next, phase_since));
     waiting.extend(more);
@@ -215,10 +226,12 @@ fn earliest(
         }
     }));
     let lease = group.lease.is_some().then_some(live.leased_until);
+    let maintenance = live.maintenance.values().copied();
     live.nodes
         .values()
         .flat_map(|live| of_node(live))
         .flatten()
+        .chain(maintenance.map(maintenance::deadline))
         .chain([phase])
         .chain(lease)
         .filter(|t| *t > now)

@@ -23,6 +23,7 @@ use super::facts::Facts;
 use super::fetch;
 use super::hold;
 use super::lease;
+use super::maintenance;
 use super::model::{Election, Event, Group, Leader, Phase};
 use super::promotion::{promote, promoting};
 use super::quorum::obstacle;
@@ -72,7 +73,7 @@ fn steady(facts: &Facts<'_>, group: &mut Group) -> Step {
             format!(
                 "the primary is gone ({evidence}), and no standby with a candidate priority above 0 is well"
             ),
-            None,
+            maintenance::way_out(group),
         );
     }
     // Decide first, disturb later: without enough promises in reach, standbys are left alone.
@@ -120,22 +121,30 @@ fn begin_without_lease(
     begin(group, election, leader.node)
 }
 
-/// A primary that an operator removes hands over first.
+/// A primary that an operator removes or maintains hands over first.
 fn leaving_leader(facts: &Facts<'_>, group: &mut Group, leader: Leader) -> Step {
-    let leaving = group.nodes.get(&leader.node).is_some_and(|n| n.leaving);
-    if !leaving || facts.staying().next().is_none() {
+    let Some(node) = group.nodes.get(&leader.node) else {
+        return Step::default();
+    };
+    let others = facts.staying().any(|n| n.id != leader.node);
+    let reason = match (node.leaving, node.maintenance) {
+        (true, _) => "the primary is being removed",
+        (false, true) => "an operator wants to maintain the primary",
+        (false, false) => return Step::default(),
+    };
+    if !others {
         return Step::default();
     }
     if move_candidates(facts, None).is_empty() {
         return waits(
             "candidate",
             &[leader.node],
-            "the primary is being removed, and no standby can take over yet".to_string(),
+            format!("{reason}, and no standby can take over yet"),
             None,
         );
     }
     let election = Election {
-        reason: "the primary is being removed".to_string(),
+        reason: reason.to_string(),
         planned: true,
         ..Election::default()
     };

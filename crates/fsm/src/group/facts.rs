@@ -104,8 +104,16 @@ impl<'a> Facts<'a> {
                 })
     }
 
-    /// Nodes that are to stay.
+    /// Nodes that are to stay, and that nobody maintains. The primary counts until it has handed
+    /// over: it goes on when nobody can take its place.
     pub fn staying(&self) -> impl Iterator<Item = &'a Node> + use<'a> {
+        let leader = self.group.primary.map(|l| l.node);
+        self.members()
+            .filter(move |n| !n.maintenance || Some(n.id) == leader)
+    }
+
+    /// Nodes that are to stay, those in maintenance included.
+    pub fn members(&self) -> impl Iterator<Item = &'a Node> + use<'a> {
         self.group
             .nodes
             .values()

@@ -13,6 +13,7 @@ use pgaf_protocol::{
 use super::elect::event;
 use super::facts::Facts;
 use super::fetch;
+use super::maintenance;
 use super::model::{Event, Fetching, Group, Node, Phase};
 use super::rules::{Condition, Kind, Rule, Section};
 
@@ -88,7 +89,7 @@ pub(super) fn row(facts: &Facts<'_>, node: &Node) -> &'static Rule {
 
 fn holds(facts: &Facts<'_>, node: &Node, condition: Condition) -> bool {
     match condition {
-        Condition::Alone => !facts.staying().any(|n| n.id != node.id),
+        Condition::Alone => !facts.members().any(|n| n.id != node.id),
         Condition::Names => !facts.current_sync().is_asynchronous(),
         Condition::AsyncWithStandby => {
             facts.is_asynchronous_by_choice()
@@ -115,6 +116,9 @@ fn holds(facts: &Facts<'_>, node: &Node, condition: Condition) -> bool {
         ),
         Condition::Fetching => fetching(facts.group).is_some_and(|f| f.node == node.id),
         Condition::Serving => fetching(facts.group).is_some_and(|f| f.source == node.id),
+        Condition::Maintained => node.maintenance,
+        Condition::Rests => node.rests(),
+        Condition::MayRest => maintenance::may_rest(facts, node),
         Condition::MayReceive => fetch::may_receive(facts.group.term, node),
     }
 }
@@ -155,6 +159,7 @@ fn order(facts: &Facts<'_>, group: &Group, node: &Node, rule: &Rule) -> Option<O
     match rule.kind {
         Kind::Keep => None,
         Kind::Wait => Some(Order::Wait),
+        Kind::Stop => Some(Order::Stop),
         Kind::Drop => Some(Order::Drop),
         Kind::Lead => Some(Order::Lead(lead(facts, group, node))),
         Kind::Follow => follow(facts, group, node).map(Order::Follow),

@@ -299,7 +299,11 @@ fn is_best(facts: &Facts<'_>, at: Position) -> bool {
     let elapsed = facts.now.0.saturating_sub(facts.phase_since.0);
     let all_are_here = elapsed >= facts.settings.move_deadline_ms
         || others().all(|n| {
-            n.leaving || n.copy.is_none() || !facts.keeper_answers(n.id) || has_promised(facts, n)
+            n.leaving
+                || n.rests()
+                || n.copy.is_none()
+                || !facts.keeper_answers(n.id)
+                || has_promised(facts, n)
         });
     furthest && all_are_here && is_near(facts, at) && !goes_on_itself(facts)
 }

@@ -25,6 +25,10 @@ pub struct LiveGroup {
     /// No lease of any primary of this group runs later than this (`safety.md` §5.4). The shell
     /// notes each lease that it sends, and at its start the longest that it may have sent before.
     pub leased_until: Time,
+    /// Nodes that are to go into maintenance, and since when: noted by [`decide`](super::decide())
+    /// itself. It ends by deadline, whatever the group waits for.
+    #[serde(default)]
+    pub maintenance: BTreeMap<NodeId, Time>,
 }
 
 /// A node, as this incarnation of the monitor knows it.

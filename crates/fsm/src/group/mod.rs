@@ -26,6 +26,7 @@ mod heartbeat;
 mod hold;
 mod lease;
 mod live;
+mod maintenance;
 mod model;
 pub mod operate;
 mod promotion;

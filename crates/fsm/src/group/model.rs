@@ -223,6 +223,9 @@ pub struct Node {
     pub admitted: Option<(Term, CopyId)>,
     /// An operator removes it.
     pub leaving: bool,
+    /// An operator maintains it, or asked for that: it stands back, and is left alone.
+    #[serde(default)]
+    pub maintenance: bool,
     /// It was told to fetch WAL from another member (`safety.md` §4.5).
     #[serde(default)]
     pub fetched: Option<Fetched>,
@@ -266,6 +269,14 @@ impl Refusal {
             message: message.into(),
             hint: Some(hint.into()),
         }
+    }
+}
+
+impl Node {
+    /// Whether it is in maintenance already: the monitor leaves it alone.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        self.maintenance && self.goal.state == NodeState::Maintenance
     }
 }
 

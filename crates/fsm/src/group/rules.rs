@@ -39,6 +39,12 @@ pub enum Condition {
     Fetching,
     /// It is the member that has that WAL.
     Serving,
+    /// An operator maintains it, or asked for that.
+    Maintained,
+    /// It is in maintenance already.
+    Rests,
+    /// An operator asked for maintenance, and nothing counts on its copy any more.
+    MayRest,
     /// It was told to fetch WAL in this term, and has not promised again since.
     MayReceive,
 }
@@ -62,6 +68,8 @@ pub enum Kind {
     Fetch,
     /// [`pgaf_protocol::Order::Promote`].
     Promote,
+    /// [`pgaf_protocol::Order::Stop`].
+    Stop,
     /// [`pgaf_protocol::Order::Drop`].
     Drop,
 }
@@ -99,8 +107,9 @@ pub enum Section {
 }
 
 use Condition::{
-    Alone, AsyncWithStandby, CaughtUp, Fetching, HasCopy, IsSecondary, KeeperAnswers, Lost, MayGo,
-    MayReceive, Names, Planned, PrimaryReady, Reaching, Serving, WasPrimary,
+    Alone, AsyncWithStandby, CaughtUp, Fetching, HasCopy, IsSecondary, KeeperAnswers, Lost,
+    Maintained, MayGo, MayReceive, MayRest, Names, Planned, PrimaryReady, Reaching, Rests, Serving,
+    WasPrimary,
 };
 
 const fn rule(
@@ -173,6 +182,27 @@ const STANDBY: &[Rule] = &[
         "it fetched WAL for an election that is over: it stops, and says how far it got",
     ),
     rule(
+        "standby.rests",
+        &[(Rests, true)],
+        NodeState::Maintenance,
+        Kind::Keep,
+        "an operator maintains it",
+    ),
+    rule(
+        "standby.maintenance",
+        &[(MayRest, true)],
+        NodeState::Maintenance,
+        Kind::Stop,
+        "an operator maintains it, and its acknowledgements do not count any more",
+    ),
+    rule(
+        "standby.waits-maintenance",
+        &[(Maintained, true)],
+        NodeState::WaitMaintenance,
+        Kind::Follow,
+        "an operator wants to maintain it: it goes on until its acknowledgements do not count any more",
+    ),
+    rule(
         "standby.lost",
         &[(IsSecondary, true), (Lost, true)],
         NodeState::Catchingup,
@@ -225,6 +255,13 @@ const OLD_PRIMARY: &[Rule] = &[
         "it is to be primary again, and fetches the WAL that it lacks from a member that has it",
     ),
     rule(
+        "election.maintenance",
+        &[(Maintained, true)],
+        NodeState::PrepareMaintenance,
+        Kind::Promise,
+        "an operator wants to maintain the primary: it stops and says how far it got",
+    ),
+    rule(
         "election.stop-primary",
         &[],
         NodeState::Draining,
@@ -234,6 +271,13 @@ const OLD_PRIMARY: &[Rule] = &[
 ];
 
 const VOTER: &[Rule] = &[
+    rule(
+        "election.rests",
+        &[(Rests, true)],
+        NodeState::Maintenance,
+        Kind::Keep,
+        "an operator maintains it, and its copy holds nothing that the others lack",
+    ),
     rule(
         "election.fetch",
         &[(Fetching, true)],
@@ -287,6 +331,13 @@ const CANDIDATE: &[Rule] = &[rule(
 )];
 
 const BYSTANDER: &[Rule] = &[
+    rule(
+        "promotion.rests",
+        &[(Rests, true)],
+        NodeState::Maintenance,
+        Kind::Keep,
+        "an operator maintains it",
+    ),
     rule(
         "promotion.joins-later",
         &[(HasCopy, false)],

@@ -3,6 +3,7 @@
 mod elections;
 mod flows;
 mod lease;
+mod maintenance;
 mod old_faults;
 mod settings;
 mod what_if;

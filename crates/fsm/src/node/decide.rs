@@ -211,8 +211,14 @@ fn wait(view: &NodeView) -> Plan {
     }
 }
 
+/// Stops Postgres once. From then on it is the operator's, who may start it by hand.
 pub(super) fn stop(view: &NodeView) -> Plan {
-    if view.observation.is_down() {
+    let journal = view.journal;
+    let handed_over = journal
+        .goal
+        .as_ref()
+        .is_some_and(|g| (journal.reached, journal.state) == (g.stamp, g.state));
+    if handed_over || view.observation.is_down() {
         return Plan::reached();
     }
     Plan::act(Step::Stop {

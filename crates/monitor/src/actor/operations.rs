@@ -201,9 +201,8 @@ impl State {
                 "this monitor does not serve keepers of the old program yet",
             )
             .with_hint("Install this release of pg_autoctl on the node.")),
-            Call::StartMaintenance { .. } | Call::StopMaintenance { .. } => {
-                Err(SqlError::unsupported("maintenance is not supported yet"))
-            }
+            Call::StartMaintenance { node_id } => self.maintain(turn, NodeId(node_id), true),
+            Call::StopMaintenance { node_id } => self.maintain(turn, NodeId(node_id), false),
             Call::SetSecondary { .. } => Err(SqlError::unsupported(
                 "secondaries of a formation cannot be switched on or off yet",
             )),
@@ -284,6 +283,29 @@ impl State {
             operate::remove_node(cluster, id, force, &live, settings, turn.now).map_err(refusal)?;
         Ok(Done {
             events: vec![(key, events)],
+            ..ReplyValue::Bool(true).into()
+        })
+    }
+
+    fn maintain(&mut self, turn: &Turn, node: NodeId, start: bool) -> Result<Done, SqlError> {
+        let Some(key) = operate::find(&self.memory.cluster, node) else {
+            // The old monitor's answer for a node that it does not know.
+            return Ok(ReplyValue::Bool(false).into());
+        };
+        let live = self.live_of(&key);
+        let at = Now {
+            live: &live,
+            settings: &self.settings,
+            now: turn.now,
+        };
+        let cluster = &mut self.memory.cluster;
+        let done = if start {
+            operate::start_maintenance(cluster, node, at)
+        } else {
+            operate::stop_maintenance(cluster, node)
+        };
+        Ok(Done {
+            events: vec![(key, done.map_err(refusal)?)],
             ..ReplyValue::Bool(true).into()
         })
     }

@@ -148,6 +148,8 @@ fn class(old: bool) -> Time {
 fn gather(brain: &Brain, lives: [&Live; NODES]) -> LiveGroup {
     let ids = brain.group.nodes.keys();
     LiveGroup {
+        // Nor does an operator maintain one of its nodes.
+        maintenance: std::collections::BTreeMap::new(),
         nodes: ids
             .map(|id| (*id, Box::new(lives[index(*id)].clone())))
             .collect(),

@@ -97,11 +97,38 @@ impl World {
                     .map(|_| Vec::new())
                     .map_err(text)
             }
+            Operation::Maintain { host, start } => self.maintain(&name(host), *start),
             Operation::NumberSync(number) => {
                 operate::set_number_sync_standbys(&mut m.cluster, &formation, *number)
                     .map(|()| Vec::new())
                     .map_err(text)
             }
         }
+    }
+
+    /// As `pg_autoctl enable maintenance --allow-failover`, or `disable maintenance`.
+    fn maintain(
+        &mut self,
+        wanted: &str,
+        start: bool,
+    ) -> Result<Vec<pgaf_fsm::group::Event>, String> {
+        let now = Time(self.now);
+        let m = &mut self.monitor;
+        let live = m.live.clone();
+        let node = group_of(&m.cluster)
+            .and_then(|g| g.nodes.values().find(|n| n.name == wanted))
+            .map(|n| n.id)
+            .ok_or("there is no such node")?;
+        let at = Now {
+            live: &live,
+            settings: &m.settings,
+            now,
+        };
+        let done = if start {
+            operate::start_maintenance(&mut m.cluster, node, at)
+        } else {
+            operate::stop_maintenance(&mut m.cluster, node)
+        };
+        done.map_err(|refusal| refusal.message)
     }
 }

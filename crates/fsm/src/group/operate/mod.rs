@@ -1,6 +1,7 @@
 //! What operators and joining nodes ask for. Each operation is checked in advance: it is refused
 //! with a reason and a hint, and then nothing has changed.
 
+mod maintain;
 mod nodes;
 mod register;
 mod switch;
@@ -11,6 +12,7 @@ use alloc::string::ToString;
 
 use pgaf_protocol::{FormationId, GroupId, NodeId};
 
+pub use maintain::{start_maintenance, stop_maintenance};
 pub use nodes::{
     remove_node, set_candidate_priority, set_number_sync_standbys, set_replication_quorum,
     update_metadata,

@@ -279,6 +279,7 @@ fn join(group: &mut Group, wish: &Registration, id: NodeId, name: String) -> Res
         position: None,
         admitted: None,
         leaving: false,
+        maintenance: false,
         fetched: None,
     };
     group.nodes.insert(id, node);

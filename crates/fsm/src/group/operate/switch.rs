@@ -148,7 +148,7 @@ fn switch(
     )])
 }
 
-fn check_doubt(group: &Group, live: &LiveGroup) -> Result<(), Refusal> {
+pub(super) fn check_doubt(group: &Group, live: &LiveGroup) -> Result<(), Refusal> {
     let Some(doubted) = &group.doubted else {
         return Ok(());
     };
@@ -163,7 +163,7 @@ fn check_doubt(group: &Group, live: &LiveGroup) -> Result<(), Refusal> {
     ))
 }
 
-fn no_primary(facts: &Facts<'_>, leader: Leader) -> Refusal {
+pub(super) fn no_primary(facts: &Facts<'_>, leader: Leader) -> Refusal {
     let name = facts.leader_node().map_or("", |n| n.name.as_str());
     Refusal::new(
         "55000",
@@ -183,11 +183,13 @@ fn no_primary(facts: &Facts<'_>, leader: Leader) -> Refusal {
 pub(super) fn nobody(facts: &Facts<'_>, target: Option<NodeId>) -> Refusal {
     let leader = facts.leader().map(|l| l.node);
     let mut reasons: Vec<String> = Vec::new();
-    for node in facts.staying().filter(|n| Some(n.id) != leader) {
+    for node in facts.members().filter(|n| Some(n.id) != leader) {
         if target.is_some_and(|t| t != node.id) {
             continue;
         }
-        let why = if node.candidate_priority == 0 && target.is_none() {
+        let why = if node.maintenance {
+            "is in maintenance".to_string()
+        } else if node.candidate_priority == 0 && target.is_none() {
             "has candidate priority 0".to_string()
         } else if !facts.is_present(node.id) {
             facts.verdict(node.id).text().to_string()

@@ -4,5 +4,6 @@ mod accept;
 mod cases;
 mod fetch;
 mod lease;
+mod maintenance;
 mod table;
 mod world;

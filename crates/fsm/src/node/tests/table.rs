@@ -164,6 +164,7 @@ fn is_of(kind: rules::Kind, order: &Order) -> bool {
         Kind::Promise => matches!(order, Order::Promise { .. }),
         Kind::Reach => matches!(order, Order::Reach(_)),
         Kind::Fetch => matches!(order, Order::Fetch(_)),
+        Kind::Stop => matches!(order, Order::Stop),
         Kind::Promote => matches!(order, Order::Promote(_)),
     }
 }
