@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use pgaf_postgres::client::{self, Client, ConnectError, Options, QueryError};
 use pgaf_postgres::conninfo::Conninfo;
-use pgaf_protocol::{
-    Answer, Beat, GOAL_CHANNEL, Incarnation, Lease, Peer, Report, SAY_IT_WHOLE, Same, Time,
-};
+use pgaf_protocol::{Answer, GOAL_CHANNEL, Incarnation, Peer, Report, Time};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_postgres::Statement;
@@ -30,8 +28,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 const REMIND: Duration = Duration::from_secs(30);
 
 const REPORT: &str = "SELECT pgautofailover.keeper_report($1)";
-/// A monitor of an older release does not have it: it is told everything each time.
-const BEAT: &str = "SELECT pgautofailover.keeper_beat($1)";
 /// Source: the old program's API (`monitor-sql-api.md`).
 const ANNOUNCE: &str = "SELECT * FROM pgautofailover.update_node_metadata($1, $2, $3, $4)";
 
@@ -161,18 +157,24 @@ async fn converse(
     };
     let mut session: Option<Incarnation> = None;
     let mut refused: Option<Peer> = None;
-    let mut talk = match Talk::begin(client).await {
-        Ok(talk) => talk,
+    // Prepared once: a report is then one round trip instead of three.
+    let report = match client.prepare(REPORT, REPORT_LIMIT).await {
+        Ok(statement) => statement,
         Err(error) => return closed(session, &error),
     };
     loop {
-        let (report, heartbeat, number) = {
+        let (text, heartbeat, number) = {
             let out = outgoing.borrow_and_update();
-            (out.report.clone(), out.heartbeat, out.number)
+            (
+                serde_json::to_string(&out.report).unwrap_or_default(),
+                out.heartbeat,
+                out.number,
+            )
         };
         let sent = clock::now();
         let due = Instant::now() + heartbeat;
-        let answer = match talk.report(report, &mut pushes, session, incoming).await {
+        let request = (&client, &report, &text);
+        let answer = match ask(request, &mut pushes, session, incoming).await {
             Ok(answer) => answer,
             Err(left) => return left,
         };
@@ -187,7 +189,7 @@ async fn converse(
         if incoming.send(message).await.is_err() {
             return Left::LoopGone;
         }
-        if let Err(left) = announce(&talk.client, outgoing, &mut refused, incoming).await {
+        if let Err(left) = announce(&client, outgoing, &mut refused, incoming).await {
             return left;
         }
         // Wait for something to say, or to hear.
@@ -205,9 +207,9 @@ async fn converse(
                             return Left::LoopGone;
                         }
                     }
-                    None => return Left::Closed { answered: true, why: talk.client.closed().await },
+                    None => return Left::Closed { answered: true, why: client.closed().await },
                 },
-                why = talk.client.closed() => return Left::Closed { answered: true, why },
+                why = client.closed() => return Left::Closed { answered: true, why },
             }
             if monitor.has_changed().unwrap_or(true) {
                 return Left::Closed {
@@ -260,98 +262,13 @@ async fn announce(
     }
 }
 
-/// What is said on one session, in short where that does.
-struct Talk {
-    client: Client,
-    report: Statement,
-    beat: Option<Statement>,
-    /// The last report that was answered on this session, and the last full answer.
-    said: Option<(Report, Answer)>,
-}
-
-impl Talk {
-    /// Prepares what is said: a report is then one round trip instead of three.
-    async fn begin(client: Client) -> Result<Self, QueryError> {
-        let report = client.prepare(REPORT, REPORT_LIMIT).await?;
-        let beat = match client.prepare(BEAT, REPORT_LIMIT).await {
-            Ok(statement) => Some(statement),
-            Err(QueryError::Server { .. }) => None,
-            Err(error) => return Err(error),
-        };
-        Ok(Self {
-            client,
-            report,
-            beat,
-            said: None,
-        })
-    }
-
-    /// Says one report and waits for its answer.
-    async fn report(
-        &mut self,
-        report: Report,
-        pushes: &mut mpsc::Receiver<tokio_postgres::Notification>,
-        session: Option<Incarnation>,
-        incoming: &mpsc::Sender<Incoming>,
-    ) -> Result<Answer, Left> {
-        let short = match (&self.beat, &self.said) {
-            (Some(statement), Some((last, answer))) => {
-                Beat::between(last, &report).map(|beat| (statement, beat, answer))
-            }
-            (Some(_) | None, _) => None,
-        };
-        if let Some((statement, beat, before)) = short {
-            let text = serde_json::to_string(&beat).unwrap_or_default();
-            let request = (&self.client, statement, &text);
-            let reply = ask(request, pushes, session, incoming).await?;
-            let heard = understand(&reply, before).map_err(|why| Left::Closed {
-                answered: session.is_some(),
-                why,
-            })?;
-            if let Some(answer) = heard {
-                self.said = Some((report, answer.clone()));
-                return Ok(answer);
-            }
-        }
-        let text = serde_json::to_string(&report).unwrap_or_default();
-        let request = (&self.client, &self.report, &text);
-        let reply = ask(request, pushes, session, incoming).await?;
-        let answer: Answer =
-            serde_json::from_str(&reply).map_err(|error| closed(session, &error))?;
-        self.said = Some((report, answer.clone()));
-        Ok(answer)
-    }
-}
-
-/// Reads the answer to a beat; `None` when the report itself is wanted.
-fn understand(reply: &str, before: &Answer) -> Result<Option<Answer>, String> {
-    if reply == SAY_IT_WHOLE {
-        return Ok(None);
-    }
-    if !reply.starts_with('[') {
-        let answer = serde_json::from_str(reply).map_err(|error| crate::words(&error))?;
-        return Ok(Some(answer));
-    }
-    let same: Same = serde_json::from_str(reply).map_err(|error| crate::words(&error))?;
-    if same.stamp != before.goal.stamp {
-        return Err(format!(
-            "the monitor means goal {}, the last it told is {}",
-            same.stamp, before.goal.stamp
-        ));
-    }
-    Ok(Some(Answer {
-        lease: same.lease_ms.map(|duration_ms| Lease { duration_ms }),
-        ..before.clone()
-    }))
-}
-
 /// Sends one report and waits for its answer. A goal that is pushed meanwhile does not wait.
 async fn ask(
     (client, statement, report): (&Client, &Statement, &String),
     pushes: &mut mpsc::Receiver<tokio_postgres::Notification>,
     session: Option<Incarnation>,
     incoming: &mpsc::Sender<Incoming>,
-) -> Result<String, Left> {
+) -> Result<Answer, Left> {
     let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [report];
     let asked = client.query_prepared(statement, &parameters, REPORT_LIMIT);
     tokio::pin!(asked);
@@ -376,7 +293,8 @@ async fn ask(
             why: "an answer without a row".into(),
         });
     };
-    row.try_get(0).map_err(|error| closed(session, &error))
+    let text: String = row.try_get(0).map_err(|error| closed(session, &error))?;
+    serde_json::from_str(&text).map_err(|error| closed(session, &error))
 }
 
 fn closed(session: Option<Incarnation>, error: &(dyn std::error::Error + 'static)) -> Left {
@@ -410,63 +328,4 @@ async fn forward_push(
         number: None,
     };
     incoming.send(message).await.map_err(|_| ())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use pgaf_protocol::{
-        Goal, KeeperSettings, Lineage, NodeState, Order, PROTOCOL_VERSION, Sequence, Stamp, Term,
-    };
-
-    fn answer() -> Answer {
-        Answer {
-            protocol: PROTOCOL_VERSION,
-            lineage: Lineage(1),
-            incarnation: Incarnation(1),
-            goal: Goal {
-                stamp: Stamp {
-                    term: Term(2),
-                    sequence: Sequence(7),
-                },
-                state: NodeState::Primary,
-                order: Order::Stop,
-                rule: "r".into(),
-            },
-            lease: None,
-            peers: Vec::new(),
-            settings: KeeperSettings::default(),
-            look: None,
-            citus: None,
-        }
-    }
-
-    #[test]
-    fn a_short_answer_is_the_last_full_one_with_its_own_lease() {
-        let before = answer();
-        let same = Same {
-            stamp: before.goal.stamp,
-            lease_ms: Some(5000),
-        };
-        let reply = serde_json::to_string(&same).unwrap();
-        let heard = understand(&reply, &before).unwrap().unwrap();
-        let lease = Some(Lease { duration_ms: 5000 });
-        assert_eq!(heard, Answer { lease, ..answer() });
-    }
-
-    #[test]
-    fn an_answer_about_another_goal_ends_the_session_and_a_full_one_is_taken() {
-        let mut other = answer();
-        other.goal.stamp.sequence = Sequence(8);
-        let same = Same {
-            stamp: other.goal.stamp,
-            lease_ms: None,
-        };
-        let reply = serde_json::to_string(&same).unwrap();
-        assert!(understand(&reply, &answer()).is_err());
-        let reply = serde_json::to_string(&other).unwrap();
-        assert_eq!(understand(&reply, &answer()), Ok(Some(other)));
-        assert_eq!(understand(SAY_IT_WHOLE, &answer()), Ok(None));
-        assert!(understand("?", &answer()).is_err());
-    }
 }

@@ -10,13 +10,11 @@ mod announce;
 mod answer;
 mod ask;
 mod deadlines;
-mod groups;
 mod input;
 mod keeper;
 mod memory;
 mod operations;
 mod probes;
-mod rest;
 mod rows;
 mod state;
 mod turn;
@@ -30,14 +28,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgaf_fsm::group::{Kind, operate};
-use pgaf_protocol::{CitusOrders, FormationId, NodeId, NodeState, Peer, Same, Stamp, Time};
+use pgaf_protocol::{CitusOrders, FormationId, NodeId, NodeState, Peer, Stamp, Time};
 use pgaf_store::{Batch, Store, StoreError};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::sql::{Channel, Hub, ScramVerifier, SessionId, SqlError, codes};
+use crate::sql::{Channel, Hub, ScramVerifier, SqlError, codes};
 
 pub(crate) use input::{Handle, Input, channel};
 pub(crate) use keeper::wrong_version;
@@ -129,10 +127,7 @@ impl Actor {
             for input in input.into_iter().chain(more).take(TURN) {
                 self.take(&mut turn, input);
             }
-            for place in self.state.deadlines.due(now) {
-                let known = self.state.live.at(place);
-                turn.dirty.extend(known.map(|known| known.key.clone()));
-            }
+            turn.dirty.extend(self.state.deadlines.due(now));
             wake = self.turn(turn).await;
         }
     }
@@ -146,12 +141,6 @@ impl Actor {
                 at,
                 reply,
             } => self.state.take_report(turn, report, session, at, reply),
-            Input::Beat {
-                beat,
-                session,
-                at,
-                reply,
-            } => self.state.take_beat(turn, &beat, session, at, reply),
             Input::Register {
                 registration,
                 reply,
@@ -195,11 +184,9 @@ impl Actor {
         self.state.raise_longest_lease(&mut turn);
         let batch = turn.batch(&self.state.memory);
         let moved = turn.moved(&self.state.memory);
-        let all = turn.memory_before.is_some();
         if self.store_batch(&mut turn, batch).await {
             self.tell(&turn);
         }
-        self.state.check_rest(&turn, all);
         let unseen = std::mem::take(&mut turn.unseen);
         self.answer(turn);
         let mut more = moved;
@@ -270,7 +257,6 @@ impl Actor {
             Ok(Ok(memory)) if memory.cluster.incarnation == incarnation => {
                 self.state.memory = memory;
                 self.state.apply_settings();
-                self.state.live.all().for_each(groups::Known::unrest);
             }
             Ok(Ok(_)) => tracing::error!("another monitor wrote to this one's store"),
             Ok(Err(error)) => tracing::error!(%error, "the monitor's store cannot be read again"),
@@ -360,10 +346,8 @@ impl Actor {
                     key,
                     node,
                     seen,
-                    session,
-                    brief,
                     reply,
-                } => drop(reply.send(self.goal(&key, (node, session, brief), seen))),
+                } => drop(reply.send(self.goal(&key, node, seen))),
                 Owed::Registered {
                     key,
                     mut done,
@@ -402,12 +386,7 @@ impl Actor {
         }
     }
 
-    fn goal(
-        &mut self,
-        key: &Key,
-        (node, session, brief): (NodeId, SessionId, bool),
-        seen: Stamp,
-    ) -> Result<String, SqlError> {
+    fn goal(&mut self, key: &Key, node: NodeId, seen: Stamp) -> Result<String, SqlError> {
         let answering = self.state.answering();
         let group = self.state.memory.group(key);
         let found = group.and_then(|g| Some((g, g.nodes.get(&node)?)));
@@ -417,24 +396,13 @@ impl Actor {
             None => return keeper::to_json(&answering.dropped(seen)),
         };
         let lease = answer.lease();
-        let same = Same {
-            stamp: answer.stamp(),
-            lease_ms: lease.map(|l| l.duration_ms),
-        };
         let json = keeper::to_json(&answer);
-        let live = self.state.live_mut(key);
         if let Some(lease) = lease {
             // Counted from here on; the keeper counts from when it asked.
+            let live = self.state.live_mut(key);
             live.note_lease(lease.duration_ms.into(), clock::now());
         }
-        match self.state.live.known(key) {
-            Some(known) if brief && known.was_told(node, session) => keeper::to_json(&same),
-            Some(known) => {
-                known.tell(node, session);
-                json
-            }
-            None => json,
-        }
+        json
     }
 
     /// Has suspects looked at by probes and witnesses; answers when to wake up next.

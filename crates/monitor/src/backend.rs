@@ -5,13 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pgaf_protocol::{FormationId, GroupId, Registration, Report};
 use pgaf_store::{EventFilter, Store};
-use tokio::sync::oneshot;
 
 use crate::actor::{Handle, Input, event_row, wrong_version};
 use crate::clock;
 use crate::sql::{
-    Backend, BeatAnswer, Call, ChannelSet, Closed, EventQuery, EventRow, Hub, Reply, ReplyValue,
-    ScramVerifier, SessionInfo, Snapshot, SqlError, Transaction, codes,
+    Backend, Call, ChannelSet, Closed, EventQuery, EventRow, Hub, Reply, ReplyValue, ScramVerifier,
+    SessionInfo, Snapshot, SqlError, Transaction, codes,
 };
 
 /// What the endpoint calls.
@@ -91,16 +90,6 @@ impl Backend for Bridge {
             };
             return self.handle.ask(ask).await.map(text);
         }
-        if let Call::KeeperBeat(json) = call {
-            let (beat, session, at) = (from_json(&json, "beat")?, session.id, clock::now());
-            let ask = |reply| Input::Beat {
-                beat,
-                session,
-                at,
-                reply,
-            };
-            return self.handle.ask(ask).await.map(text);
-        }
         if let Call::KeeperRegister(json) = call {
             let registration: Box<Registration> = from_json(&json, "registration")?;
             let ask = |reply| Input::Register {
@@ -112,20 +101,6 @@ impl Backend for Bridge {
         self.handle
             .ask(|reply| Input::Operate { call, reply })
             .await
-    }
-
-    fn beat(&self, session: &SessionInfo, text: &str) -> Option<BeatAnswer> {
-        let (reply, answer) = oneshot::channel();
-        match from_json(text, "beat") {
-            Ok(beat) => self.handle.tell_soon(Input::Beat {
-                beat,
-                session: session.id,
-                at: clock::now(),
-                reply,
-            }),
-            Err(error) => drop(reply.send(Err(error))),
-        }
-        Some(answer)
     }
 
     async fn end_transaction(&self, _session: &SessionInfo, _commit: bool) -> Result<(), SqlError> {

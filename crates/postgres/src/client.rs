@@ -17,7 +17,6 @@ use tokio_postgres::{
 };
 
 pub use connect::connect;
-pub(crate) use connect::connect_and_hold;
 pub use error::{ConnectError, QueryError};
 
 /// Notifications that wait for their reader. Chosen: a reader that is 256 behind reads the state
@@ -220,12 +219,6 @@ impl Client {
     /// warning in the log.
     pub fn notifications(&mut self) -> Option<mpsc::Receiver<Notification>> {
         self.notifications.take()
-    }
-
-    /// Ends the client without a word to the server: a connection of which somebody holds another
-    /// descriptor goes on.
-    pub(crate) fn leave(self) {
-        self.driver.abort();
     }
 
     /// Whether the session has ended.

@@ -5,9 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
-
-use crate::client::{Client, ConnectError, Options, QueryError, connect, connect_and_hold};
+use crate::client::{Client, ConnectError, Options, QueryError, connect};
 use crate::conninfo::{Conninfo, Secret};
 use crate::hba::MONITOR_ROLE;
 
@@ -40,34 +38,15 @@ pub fn target(host: &str, port: u16) -> Conninfo {
 
 /// Tries a fresh connection.
 pub async fn probe(target: &Conninfo, deadline: Duration) -> Probe {
-    let start = Instant::now();
-    match connect(target, &options(deadline)).await {
-        Ok(client) => ping(&client, start, deadline).await,
-        Err(error) => refusal(&error),
-    }
-}
-
-fn options(deadline: Duration) -> Options {
-    Options {
-        connect_timeout: deadline,
-        application_name: "pgaf_probe".to_owned(),
+    match Session::open(target, deadline).await {
+        Ok((_, probe)) | Err(probe) => probe,
     }
 }
 
 /// A kept session to a node's Postgres.
-///
-/// Nothing is said on it: only its socket is kept, and not the driver with its buffers, which costs a
-/// monitor of ten thousand nodes more than everything else.
 #[derive(Debug)]
 pub struct Session {
-    socket: Kept,
-}
-
-#[derive(Debug)]
-enum Kept {
-    Tcp(TcpStream),
-    /// Not over TCP.
-    Client(Box<Client>),
+    client: Client,
 }
 
 impl Session {
@@ -77,61 +56,49 @@ impl Session {
     /// What [`probe`] would have answered, never `Ok`.
     pub async fn open(target: &Conninfo, deadline: Duration) -> Result<(Self, Probe), Probe> {
         let start = Instant::now();
-        let opened = connect_and_hold(target, &options(deadline)).await;
-        let (client, held) = opened.map_err(|e| refusal(&e))?;
-        let probe = ping(&client, start, deadline).await;
-        match probe {
-            Probe::Ok { .. } => {}
-            Probe::Refused | Probe::TimedOut | Probe::Failed(_) => return Err(probe),
-        }
-        let socket = match held.map(|fd| TcpStream::from_std(fd.into())) {
-            Some(Ok(socket)) => {
-                client.leave();
-                Kept::Tcp(socket)
-            }
-            Some(Err(_)) | None => Kept::Client(Box::new(client)),
+        let options = Options {
+            connect_timeout: deadline,
+            application_name: "pgaf_probe".to_owned(),
         };
-        Ok((Self { socket }, probe))
+        let client = connect(target, &options).await.map_err(|e| refusal(&e))?;
+        let session = Self { client };
+        match session.ping(deadline.saturating_sub(start.elapsed())).await {
+            Probe::Ok { in_recovery, .. } => Ok((
+                session,
+                Probe::Ok {
+                    took: start.elapsed(),
+                    in_recovery,
+                },
+            )),
+            other @ (Probe::Refused | Probe::TimedOut | Probe::Failed(_)) => Err(other),
+        }
     }
 
-    /// Waits until the other side closes; answers how.
+    /// Waits until the other side closes; answers its words.
     pub async fn closed(&self) -> String {
-        let socket = match &self.socket {
-            Kept::Tcp(socket) => socket,
-            Kept::Client(client) => return client.closed().await,
-        };
-        loop {
-            if let Err(error) = socket.readable().await {
-                return error.to_string();
-            }
-            // What the server says, a changed parameter or its last words, is of no interest here.
-            let mut words = [0; 256];
-            match socket.try_read(&mut words) {
-                Ok(0) => return "connection closed".to_owned(),
-                Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(error) => return error.to_string(),
-            }
-        }
+        self.client.closed().await
     }
-}
 
-/// Asks something small, within what is left of the time since `start`.
-async fn ping(client: &Client, start: Instant, deadline: Duration) -> Probe {
-    let left = deadline.saturating_sub(start.elapsed());
-    let asked = client.simple("SELECT pg_catalog.pg_is_in_recovery()", left);
-    match asked.await {
-        Ok(rows) => {
-            let value = rows.first().and_then(|row| row.get(0));
-            Probe::Ok {
-                took: start.elapsed(),
-                in_recovery: value == Some("t"),
+    /// Asks something small.
+    pub async fn ping(&self, deadline: Duration) -> Probe {
+        let start = Instant::now();
+        match self
+            .client
+            .simple("SELECT pg_catalog.pg_is_in_recovery()", deadline)
+            .await
+        {
+            Ok(rows) => {
+                let value = rows.first().and_then(|row| row.get(0));
+                Probe::Ok {
+                    took: start.elapsed(),
+                    in_recovery: value == Some("t"),
+                }
             }
-        }
-        Err(QueryError::TimedOut(_)) => Probe::TimedOut,
-        Err(QueryError::Closed) => Probe::Failed("the session was closed".to_owned()),
-        Err(e @ (QueryError::Server { .. } | QueryError::Protocol(_))) => {
-            Probe::Failed(e.to_string())
+            Err(QueryError::TimedOut(_)) => Probe::TimedOut,
+            Err(QueryError::Closed) => Probe::Failed("the session was closed".to_owned()),
+            Err(e @ (QueryError::Server { .. } | QueryError::Protocol(_))) => {
+                Probe::Failed(e.to_string())
+            }
         }
     }
 }

@@ -18,7 +18,6 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-mod beat;
 mod citus;
 mod code;
 mod explain;
@@ -34,7 +33,6 @@ mod term;
 mod time;
 mod timeline;
 
-pub use beat::{Beat, SAY_IT_WHOLE, Same};
 pub use citus::{
     CitusOrders, Held, Metadata, MetadataSeen, Removal, Replica, SeenRow, Stage, WantedRow,
 };

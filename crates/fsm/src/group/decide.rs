@@ -229,7 +229,7 @@ fn earliest(
     let maintenance = live.maintenance.values().copied();
     live.nodes
         .values()
-        .flat_map(|live| of_node(live))
+        .flat_map(of_node)
         .flatten()
         .chain(maintenance.map(maintenance::deadline))
         .chain([phase])

@@ -9,7 +9,7 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 
-use pgaf_protocol::{Beat, NodeId, Position, Postgres, Report, Settings, StandbySeen, Time};
+use pgaf_protocol::{NodeId, Position, Postgres, Report, Settings, StandbySeen, Time};
 
 use super::decide::{Decision, deadline_at_rest};
 use super::facts::FormationView;
@@ -17,9 +17,8 @@ use super::live::{LiveGroup, Session};
 use super::model::{Group, Kind, Phase};
 
 /// After this many milliseconds a report takes the long way although it says nothing new. Chosen:
-/// a rule that forgot to ask for its deadline is late by no more, and with ten reports of a node in
-/// that time it costs next to nothing.
-const RECHECK_MS: u64 = 5000;
+/// a rule that forgot to ask for its deadline is late by no more.
+const RECHECK_MS: u64 = 1000;
 
 /// What the last look at a group found, when it found nothing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,25 +46,29 @@ impl AtRest {
         self.folded.insert(node);
     }
 
-    /// The last look at the group: it changed nothing, and the next waits for its deadline. Answers
-    /// whether all is as it was at the look before.
+    /// The last look at the group: it changed nothing, and the next waits for its deadline.
     pub fn looked(
         &mut self,
         formation: FormationView,
         settings: &Settings,
         decision: &Decision,
         now: Time,
-    ) -> bool {
+    ) {
         if !decision.suspects.is_empty() || !decision.events.is_empty() || decision.phase_changed {
             self.seen = None;
-            return false;
+            return;
         }
         if self.seen.as_ref().is_none_or(|s| s.group != decision.group) {
             self.folded.clear();
         }
-        let same = self.is_of(formation, &decision.group, settings);
         match &mut self.seen {
-            Some(seen) if same => (seen.at, seen.until) = (now, decision.deadline),
+            Some(seen)
+                if seen.group == decision.group
+                    && seen.formation == formation
+                    && seen.settings == *settings =>
+            {
+                (seen.at, seen.until) = (now, decision.deadline);
+            }
             other => {
                 *other = Some(Seen {
                     group: decision.group.clone(),
@@ -76,47 +79,6 @@ impl AtRest {
                 });
             }
         }
-        same
-    }
-
-    /// Whether this is what the last look found, and still is: only then may [`AtRest::beat`] be asked.
-    #[must_use]
-    pub fn is_of(&self, formation: FormationView, group: &Group, settings: &Settings) -> bool {
-        self.seen
-            .as_ref()
-            .is_some_and(|seen| seen.is_of(formation, group, settings))
-    }
-
-    /// The group at rest.
-    #[must_use]
-    pub fn group(&self) -> Option<&Group> {
-        self.seen.as_ref().map(|seen| &seen.group)
-    }
-
-    /// Takes a [`Beat`] as [`AtRest::heartbeat`] takes the report that it stands for, without that
-    /// report and without the group: the caller vouches that [`AtRest::is_of`] holds for the group, its
-    /// formation and the settings as they are. `None`: it is to be made a report of.
-    pub fn beat(
-        &mut self,
-        live: &mut LiveGroup,
-        node: NodeId,
-        beat: &Beat,
-        now: Time,
-    ) -> Option<Option<Time>> {
-        let seen = self.seen.as_mut()?;
-        if !self.folded.contains(&node) || !seen.rests(now) {
-            return None;
-        }
-        let entry = live.nodes.get_mut(&node)?;
-        let last = entry.report.as_mut()?;
-        let is_open = matches!(entry.session, Session::Open { .. });
-        if !is_open || !moves_on(last, beat, &seen.settings) || !beat.apply(last) {
-            return None;
-        }
-        entry.heard = Some(now);
-        let deadline = deadline_at_rest(&seen.group, live, &seen.settings, now);
-        seen.until = deadline;
-        Some(deadline)
     }
 
     /// Takes a report that says nothing new, and answers when to look at the group again; gives it
@@ -169,35 +131,17 @@ impl Seen {
         settings: &Settings,
         now: Time,
     ) -> bool {
-        self.rests(now) && self.is_of(formation, group, settings)
-    }
-
-    fn is_of(&self, formation: FormationView, group: &Group, settings: &Settings) -> bool {
-        self.formation == formation && self.settings == *settings && self.group == *group
-    }
-
-    /// Whether a group like this needs no look yet.
-    fn rests(&self, now: Time) -> bool {
         now.0.saturating_sub(self.at.0) < RECHECK_MS
             && self.until.is_none_or(|until| now < until)
-            && matches!(self.group.phase, Phase::Steady)
+            && matches!(group.phase, Phase::Steady)
             // Groups of a Citus formation look at each other.
-            && self.formation.kind == Kind::Pgsql
+            && formation.kind == Kind::Pgsql
             // In lease mode positions are remembered (`safety.md` §5.3).
-            && self.group.lease.is_none()
+            && group.lease.is_none()
+            && self.formation == formation
+            && self.settings == *settings
+            && self.group == *group
     }
-}
-
-/// [`says_the_same`] for a report that differs from the one before in positions only.
-fn moves_on(last: &Report, beat: &Beat, settings: &Settings) -> bool {
-    let near = |lag: u64| lag <= settings.enable_sync_wal_log_threshold;
-    last.look.is_none()
-        && !last.leaving
-        && matches!(last.postgres, Postgres::Running { .. })
-        && beat.fits(last)
-        && last.position.map(|p| p.lsn) <= beat.lsn
-        && (last.standbys.iter().zip(&beat.standbys))
-            .all(|(old, (_, lag))| near(old.lag_bytes) == near(*lag))
 }
 
 /// Whether a report differs from the one before in nothing that `fold` or `decide` looks at while
@@ -303,90 +247,33 @@ fn same_standbys(old: &[StandbySeen], new: &[StandbySeen], settings: &Settings) 
 mod tests {
     use super::super::tests::world::World;
     use super::*;
-    use alloc::vec::Vec;
     use pgaf_protocol::{Look, Lsn, NodeState, TimelineId};
 
     #[test]
     fn a_pair_at_rest_needs_no_decision() {
         let mut world = World::pair();
         world.run(1000);
-        let before = (world.heartbeats, world.beats);
+        let before = world.heartbeats;
         world.run(2000);
         // Two keepers, a report each 10 ms; the world itself checks that nothing was overlooked.
-        assert_eq!(world.heartbeats - before.0, 400);
-        assert_eq!(world.beats - before.1, 400);
+        assert_eq!(world.heartbeats - before, 400);
     }
 
     #[test]
-    fn a_group_is_decided_about_now_and_then_and_when_its_deadline_has_come() {
+    fn a_group_is_decided_about_once_a_second_and_when_its_deadline_has_come() {
         let mut world = World::pair();
         world.run(1000);
-        let ids: Vec<NodeId> = world.nodes.keys().copied().collect();
-        let (mut at_rest, mut live) = (world.at_rest.clone(), world.live.clone());
-        // Every `step` milliseconds each node says what it said last: for how long that is taken.
-        let mut lasts = |step: u64| {
-            let taken = |after: &u64| {
-                ids.iter().all(|id| {
-                    let last = live.nodes[id].report.clone().unwrap();
-                    let now = Time(world.now.0 + after);
-                    let group = (world.view(), world.group());
-                    let report = Box::new(last);
-                    let settings = &world.settings;
-                    (at_rest.heartbeat(group, &mut live, settings, report, now)).is_ok()
-                })
-            };
-            (1_u64..).map(|n| n * step).take_while(taken).last()
+        let taken = |after_ms| {
+            let (mut at_rest, mut live) = (world.at_rest.clone(), world.live.clone());
+            let last = live.nodes.values().find_map(|n| n.report.clone()).unwrap();
+            let now = Time(world.now.0 + after_ms);
+            let group = (world.view(), world.group());
+            at_rest
+                .heartbeat(group, &mut live, &world.settings, Box::new(last), now)
+                .is_ok()
         };
-        assert_eq!(lasts(100), Some(RECHECK_MS - 100));
-        let world = World::pair();
-        let two_beats = world.settings.heartbeat_interval_ms * 2 + 1;
-        let mut at_rest = world.at_rest.clone();
-        let mut live = world.live.clone();
-        let id = *world.nodes.keys().next().unwrap();
-        let last = live.nodes[&id].report.clone().unwrap();
-        let now = Time(world.now.0 + two_beats);
-        let group = (world.view(), world.group());
-        let report = Box::new(last);
-        // The other node is late by then.
-        let taken = at_rest.heartbeat(group, &mut live, &world.settings, report, now);
-        assert!(taken.is_err());
-    }
-
-    #[test]
-    fn a_beat_is_taken_exactly_when_its_report_would_be() {
-        let mut world = World::pair();
-        world.run(1000);
-        let ids: Vec<NodeId> = world.nodes.keys().copied().collect();
-        let (mut taken, mut refused) = (0, 0);
-        for id in ids {
-            let last = world.live.nodes[&id].report.clone().unwrap();
-            let lsn = last.position.unwrap().lsn.0;
-            let threshold = world.settings.enable_sync_wal_log_threshold;
-            for (to, lag, after_ms) in (0..3).flat_map(|n| {
-                let lags = [0, threshold, threshold + 1];
-                lags.map(|lag| (lsn + n - 1, lag, n * 600 + 1))
-            }) {
-                let mut next = last.clone();
-                next.position = next.position.map(|p| Position { lsn: Lsn(to), ..p });
-                next.standbys.iter_mut().for_each(|s| s.lag_bytes = lag);
-                let beat = Beat::between(&last, &next).unwrap();
-                let now = Time(world.now.0 + after_ms);
-                let (mut a, mut b) = (world.live.clone(), world.live.clone());
-                let (mut short, mut shorter) = (world.at_rest.clone(), world.at_rest.clone());
-                let group = (world.view(), world.group());
-                let report = Box::new(next);
-                let long = short.heartbeat(group, &mut a, &world.settings, report, now);
-                let brief = shorter.beat(&mut b, id, &beat, now);
-                assert_eq!(long.ok(), brief);
-                assert_eq!((a, short), (b, shorter));
-                *if brief.is_some() {
-                    &mut taken
-                } else {
-                    &mut refused
-                } += 1;
-            }
-        }
-        assert!(taken > 0 && refused > 0, "{taken} {refused}");
+        assert!(taken(1) && taken(RECHECK_MS - 1));
+        assert!(!taken(RECHECK_MS));
     }
 
     fn report(lsn: u64) -> Report {

@@ -1,6 +1,5 @@
 //! What is known only while this monitor runs.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 use pgaf_protocol::{Look, NodeId, Report, Time};
@@ -11,9 +10,8 @@ use super::model::Phase;
 /// What is known of a group only while this monitor runs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct LiveGroup {
-    /// Of each node that was heard of in this incarnation. Boxed: a map has room for eleven, and most
-    /// groups have two.
-    pub nodes: BTreeMap<NodeId, Box<Live>>,
+    /// Of each node that was heard of in this incarnation.
+    pub nodes: BTreeMap<NodeId, Live>,
     /// The phase that was seen last, and since when, for deadlines and `explain`: noted by
     /// [`decide`](super::decide()) itself, whoever changed it.
     pub phase: Option<Phase>,
@@ -106,7 +104,7 @@ impl LiveGroup {
     /// What is known of a node; nothing at all reads as never heard of.
     #[must_use]
     pub fn of(&self, node: NodeId) -> Option<&Live> {
-        self.nodes.get(&node).map(|live| &**live)
+        self.nodes.get(&node)
     }
 
     /// The node's last report, if its session is open.

@@ -1,14 +1,15 @@
 //! What a keeper is told: its goal, and what it needs to work on it.
 
-use pgaf_fsm::group::{Group, Node, granted};
+use std::collections::BTreeMap;
+
+use pgaf_fsm::group::{Group, LiveGroup, Node, granted};
 use pgaf_protocol::{
     Answer, CitusOrders, Goal, GroupId, Incarnation, KeeperSettings, Lease, Lineage, NodeId,
     NodeState, Order, PROTOCOL_VERSION, Peer, Stamp,
 };
 use serde::Serialize;
 
-use super::groups::Groups;
-use super::memory::Memory;
+use super::memory::{Key, Memory};
 
 /// An [`Answer`] that borrows what it says: it is written for every report, and never kept.
 #[derive(Debug, Serialize)]
@@ -38,11 +39,6 @@ impl Spoken<'_> {
     pub(crate) fn lease(&self) -> Option<Lease> {
         self.lease
     }
-
-    /// The goal's stamp.
-    pub(crate) fn stamp(&self) -> Stamp {
-        self.goal.stamp
-    }
 }
 
 impl<'a> From<&'a Node> for SpokenPeer<'a> {
@@ -61,7 +57,7 @@ pub(crate) struct Answering<'a> {
     pub(crate) memory: &'a Memory,
     pub(crate) settings: KeeperSettings,
     /// What this monitor knows of each group while it runs.
-    pub(crate) live: &'a Groups,
+    pub(crate) live: &'a BTreeMap<Key, LiveGroup>,
 }
 
 impl Answering<'_> {
@@ -136,11 +132,7 @@ impl Answering<'_> {
 
     /// The lease that is due, never longer than what is stored as the longest (`safety.md` §5.4).
     fn lease(&self, group: &Group, node: &Node) -> Option<Lease> {
-        lease(self.memory, self.settings.lease_ms, group, node.id)
+        let longest = self.memory.longest_lease_ms;
+        granted(group, node.id, self.settings.lease_ms.min(longest))
     }
-}
-
-/// The lease that is due to a node, never longer than what is stored as the longest.
-pub(crate) fn lease(memory: &Memory, ms: u64, group: &Group, node: NodeId) -> Option<Lease> {
-    granted(group, node, ms.min(memory.longest_lease_ms))
 }

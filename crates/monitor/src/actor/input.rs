@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgaf_fsm::group::Probe;
-use pgaf_protocol::{Beat, NodeId, Registration, Report, Time};
+use pgaf_protocol::{NodeId, Registration, Report, Time};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::sql::{
@@ -24,14 +24,6 @@ pub(crate) enum Input {
     Report {
         report: Box<Report>,
         session: (SessionId, SessionHandle),
-        at: Time,
-        reply: Answering<String>,
-    },
-    /// A keeper reports in short; the answer is JSON too: a `Same`, an `Answer`, or the wish to hear the
-    /// report itself.
-    Beat {
-        beat: Beat,
-        session: SessionId,
         at: Time,
         reply: Answering<String>,
     },

@@ -1,7 +1,7 @@
 //! What our keepers send: reports and registrations, checked before they are believed.
 
 use pgaf_fsm::group::operate;
-use pgaf_protocol::{Beat, NodeId, PROTOCOL_VERSION, Registration, Report, SAY_IT_WHOLE, Time};
+use pgaf_protocol::{NodeId, PROTOCOL_VERSION, Registration, Report, Time};
 
 use super::input::Answering;
 use super::memory::Key;
@@ -47,18 +47,6 @@ impl State {
         at: Time,
         reply: Answering<String>,
     ) {
-        self.take(turn, report, session, at, (false, reply));
-    }
-
-    fn take(
-        &mut self,
-        turn: &mut Turn,
-        report: Box<Report>,
-        session: (SessionId, SessionHandle),
-        at: Time,
-        (brief, reply): (bool, Answering<String>),
-    ) {
-        let id = session.0;
         match self.sender(turn, &report) {
             Err(error) => drop(reply.send(Err(error))),
             Ok(Sender::Dropped) => {
@@ -73,47 +61,13 @@ impl State {
                 }
                 let (node, seen) = (report.node, report.seen);
                 self.report(turn, &key, report, at);
-                self.sessions.locate(id, self.live.place(&key));
                 turn.owed.push(Owed::Goal {
                     key,
                     node,
                     seen,
-                    session: id,
-                    brief,
                     reply,
                 });
             }
-        }
-    }
-
-    /// A keeper reports in short. What says nothing new to a group at rest is answered at once: nothing
-    /// has to be stored for it. Anything else is made the report that it stands for.
-    pub(crate) fn take_beat(
-        &mut self,
-        turn: &mut Turn,
-        beat: &Beat,
-        session: SessionId,
-        at: Time,
-        reply: Answering<String>,
-    ) {
-        let Some((node, place)) = self.sessions.speaker(session) else {
-            return drop(reply.send(Ok(SAY_IT_WHOLE.into())));
-        };
-        if let Some(same) = self.beat(turn, (node, session, place), beat, at) {
-            return drop(reply.send(to_json(&same)));
-        }
-        let last = self
-            .live
-            .at(place)
-            .and_then(|known| known.live.nodes.get(&node));
-        let mut report = last.and_then(|live| live.report.clone()).map(Box::new);
-        let is_whole = report.as_mut().is_some_and(|report| beat.apply(report));
-        let handle = self.sessions.of(node).cloned();
-        match (report, handle) {
-            (Some(report), Some(handle)) if is_whole => {
-                self.take(turn, report, (session, handle), at, (true, reply));
-            }
-            _ => drop(reply.send(Ok(SAY_IT_WHOLE.into()))),
         }
     }
 
@@ -237,25 +191,15 @@ impl State {
             return;
         }
         turn.keep_all(&self.memory);
-        let cluster = &mut self.memory.cluster;
-        // A registration touches its own formation and the number of the next node.
-        let before = cluster.formations.get(&wish.formation).cloned();
-        let next = cluster.next_node;
-        match operate::register(cluster, wish) {
+        let before = self.memory.cluster.clone();
+        match operate::register(&mut self.memory.cluster, wish) {
             Err(refused) => {
-                cluster.next_node = next;
-                if let Some(before) = before {
-                    cluster.formations.insert(wish.formation.clone(), before);
-                }
+                self.memory.cluster = before;
                 drop(reply.send(Err(refusal(refused))));
             }
             Ok(done) => {
                 let key = (wish.formation.clone(), done.group);
-                let was_there = before.is_some_and(|formation| {
-                    let mut groups = formation.groups.values();
-                    groups.any(|group| group.nodes.contains_key(&done.node))
-                });
-                if !was_there {
+                if operate::find(&before, done.node).is_none() {
                     turn.lines.push(format!(
                         "Registering node {} \"{}\" ({}:{}) to formation \"{}\" group {}",
                         done.node, done.name, wish.host, wish.port, wish.formation, done.group

@@ -43,10 +43,6 @@ impl State {
     /// Runs an operation: it is owed an answer when it is durable, or refused at once.
     pub(crate) fn operate(&mut self, turn: &mut Turn, call: Call, reply: Answering<Reply>) {
         turn.keep_all(&self.memory);
-        if let Call::CreateFormation { formation, .. } = &call {
-            let id = FormationId::from(formation.as_str());
-            return self.take_formation(turn, &id, call, reply);
-        }
         let before = self.memory.clone();
         match self.run(turn, call) {
             Err(error) => {
@@ -63,31 +59,6 @@ impl State {
                     reply,
                 });
             }
-        }
-    }
-
-    /// A new formation changes nothing else, and has no group that could be looked at.
-    fn take_formation(
-        &mut self,
-        turn: &mut Turn,
-        id: &FormationId,
-        call: Call,
-        reply: Answering<Reply>,
-    ) {
-        let before = self.memory.cluster.formations.get(id).cloned();
-        match self.run(turn, call) {
-            Err(error) => {
-                let formations = &mut self.memory.cluster.formations;
-                match before {
-                    Some(before) => drop(formations.insert(id.clone(), before)),
-                    None => drop(formations.remove(id)),
-                }
-                drop(reply.send(Err(error)));
-            }
-            Ok(done) => turn.owed.push(Owed::Done {
-                outcome: done.reply,
-                reply,
-            }),
         }
     }
 
@@ -206,10 +177,7 @@ impl State {
             Call::SetSecondary { .. } => Err(SqlError::unsupported(
                 "secondaries of a formation cannot be switched on or off yet",
             )),
-            Call::KeeperRegister(_)
-            | Call::KeeperReport(_)
-            | Call::KeeperBeat(_)
-            | Call::Ask(_) => Err(SqlError::new(
+            Call::KeeperRegister(_) | Call::KeeperReport(_) | Call::Ask(_) => Err(SqlError::new(
                 codes::INTERNAL,
                 "this call is not an operation",
             )),

@@ -234,8 +234,7 @@ async fn keep(
         // Never closed, so there is always a permit in the end.
         let opening = room.opening.acquire().await;
         let began = clock::now();
-        // Boxed: a session that is kept does not carry the state of its opening.
-        let opened = Box::pin(probe::Session::open(&target, deadline)).await;
+        let opened = probe::Session::open(&target, deadline).await;
         let ended = clock::now();
         drop(opening);
         let outcome = match &opened {

@@ -58,7 +58,7 @@ pub(crate) fn replication_state(live: &LiveGroup, node: NodeId) -> &'static str 
 /// Everything, at once.
 pub(crate) fn snapshot(
     memory: &Memory,
-    live: &super::groups::Groups,
+    live: &std::collections::BTreeMap<super::memory::Key, LiveGroup>,
     seen: &HashMap<NodeId, Seen>,
     settings: &Settings,
 ) -> Snapshot {

@@ -4,14 +4,13 @@ use std::collections::HashMap;
 
 use pgaf_protocol::NodeId;
 
-use super::groups::Place;
 use crate::sql::{SessionHandle, SessionId};
 
 /// Sessions of keepers, both ways round.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     of_node: HashMap<NodeId, (SessionId, SessionHandle)>,
-    nodes: HashMap<SessionId, (NodeId, Option<Place>)>,
+    nodes: HashMap<SessionId, NodeId>,
 }
 
 impl Sessions {
@@ -28,7 +27,7 @@ impl Sessions {
         if let Some((old, _)) = self.of_node.insert(node, session) {
             self.nodes.remove(&old);
         }
-        if let Some((other, _)) = self.nodes.insert(id, (node, None))
+        if let Some(other) = self.nodes.insert(id, node)
             && other != node
         {
             self.of_node.remove(&other);
@@ -36,22 +35,9 @@ impl Sessions {
         true
     }
 
-    /// Where the group of the node is that this session speaks for.
-    pub(crate) fn locate(&mut self, session: SessionId, place: Option<Place>) {
-        if let Some((_, known)) = self.nodes.get_mut(&session) {
-            *known = place;
-        }
-    }
-
-    /// The node that this session speaks for, and where its group is.
-    pub(crate) fn speaker(&self, session: SessionId) -> Option<(NodeId, Place)> {
-        let (node, place) = self.nodes.get(&session)?;
-        Some((*node, (*place)?))
-    }
-
     /// A session is over: the node that it spoke for, unless that speaks on another one by now.
     pub(crate) fn closed(&mut self, session: SessionId) -> Option<NodeId> {
-        let (node, _) = self.nodes.remove(&session)?;
+        let node = self.nodes.remove(&session)?;
         self.of_node.remove(&node);
         Some(node)
     }

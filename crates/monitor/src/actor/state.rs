@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pgaf_fsm::group::{
-    FormationView, Group, Live, LiveGroup, Probe, ProbeOutcome, Session, decide, fold, judge,
-    longest_ms, restored,
+    AtRest, FormationView, Group, Live, LiveGroup, Probe, ProbeOutcome, Session, decide, fold,
+    judge, longest_ms, restored,
 };
 use pgaf_protocol::{GroupId, KeeperSettings, Lineage, NodeId, Report, Settings, Time, Waiting};
 use pgaf_store::StoreError;
@@ -13,7 +13,6 @@ use pgaf_store::StoreError;
 use super::announce::{self, find};
 use super::answer;
 use super::deadlines::Deadlines;
-use super::groups::Groups;
 use super::memory::{Key, Memory};
 use super::rows::Seen;
 use super::sessions::Sessions;
@@ -31,7 +30,7 @@ pub(super) const COORDINATOR: GroupId = GroupId(0);
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) memory: Memory,
-    pub(crate) live: Groups,
+    pub(crate) live: BTreeMap<Key, LiveGroup>,
     /// Since when this monitor listens: groups that appear later start from here.
     pub(crate) listening_since: Time,
     /// Leases that were granted before this start are over then.
@@ -42,6 +41,8 @@ pub(crate) struct State {
     pub(crate) seen: HashMap<NodeId, Seen>,
     /// When to look at a group again though nothing comes in.
     pub(crate) deadlines: Deadlines,
+    /// Groups in which nothing goes on, as they were when that was found.
+    at_rest: BTreeMap<Key, AtRest>,
     /// Nodes that need a closer look.
     pub(crate) suspects: BTreeMap<Key, BTreeSet<NodeId>>,
     /// What groups waited for when they were looked at last, for the log.
@@ -55,7 +56,7 @@ impl State {
         let longest = longest_ms(memory.longest_lease_ms);
         let mut state = Self {
             memory,
-            live: Groups::default(),
+            live: BTreeMap::new(),
             listening_since: now,
             leased_until: Time(now.0.saturating_add(longest)),
             settings: Settings::default(),
@@ -63,6 +64,7 @@ impl State {
             sessions: Sessions::default(),
             seen: HashMap::new(),
             deadlines: Deadlines::default(),
+            at_rest: BTreeMap::new(),
             suspects: BTreeMap::new(),
             waits: BTreeMap::new(),
             disk: None,
@@ -123,25 +125,21 @@ impl State {
     /// The monitor itself was away: it listens again before it judges silence (`safety.md` §3).
     pub(crate) fn was_away(&mut self, now: Time) {
         self.listening_since = now;
-        for known in self.live.all() {
-            known.live.listening_since = now;
+        for live in self.live.values_mut() {
+            live.listening_since = now;
         }
     }
 
     /// What is known of a group while this monitor runs.
     pub(crate) fn live_mut(&mut self, key: &Key) -> &mut LiveGroup {
         let since = self.listening_since;
-        if self.live.get(key).is_none() {
-            let live = LiveGroup {
-                phase_since: since,
-                listening_since: since,
-                leased_until: self.leased_until,
-                ..LiveGroup::default()
-            };
-            self.live.add(key, live);
-        }
-        let known = self.live.get_mut(key);
-        known.expect("a group that was added is there")
+        let leased_until = self.leased_until;
+        self.live.entry(key.clone()).or_insert_with(|| LiveGroup {
+            phase_since: since,
+            listening_since: since,
+            leased_until,
+            ..LiveGroup::default()
+        })
     }
 
     /// Notes that a group's phase began in this turn, when it is another one than `before`.
@@ -158,7 +156,7 @@ impl State {
         self.live_mut(key).nodes.entry(node).or_default()
     }
 
-    pub(super) fn seen_mut(&mut self, node: NodeId, wall: i64) -> &mut Seen {
+    fn seen_mut(&mut self, node: NodeId, wall: i64) -> &mut Seen {
         self.seen.entry(node).or_insert(Seen::nothing(wall))
     }
 
@@ -192,12 +190,9 @@ impl State {
         if std::mem::discriminant(&group.phase) != phase {
             live.phase_since = turn.now;
         }
-        let told_more = told(live) != before;
-        if let Some(known) = self.live.known(key) {
-            known.at_rest.folded(node);
-        }
+        self.at_rest.entry(key.clone()).or_default().folded(node);
         // Other groups of the formation may wait for what the coordinator has done.
-        if told_more {
+        if told(live) != before {
             let others = formation_groups(&self.memory, key);
             turn.dirty.extend(others);
         }
@@ -211,6 +206,33 @@ impl State {
         }
         self.happened(turn, key, events);
         turn.dirty.insert(key.clone());
+    }
+
+    /// Takes a report that says nothing new without a copy of the group and without a decision; gives
+    /// any other back. A group that was touched in this turn is decided about at its end anyway.
+    fn heartbeat(
+        &mut self,
+        turn: &Turn,
+        key: &Key,
+        report: Box<Report>,
+        at: Time,
+    ) -> Result<(), Box<Report>> {
+        if turn.has_touched(key) {
+            return Err(report);
+        }
+        let formation = self.memory.cluster.formations.get(&key.0);
+        let (Some(formation), Some(live), Some(at_rest)) =
+            (formation, self.live.get_mut(key), self.at_rest.get_mut(key))
+        else {
+            return Err(report);
+        };
+        let Some(group) = formation.groups.get(&key.1) else {
+            return Err(report);
+        };
+        let group = (FormationView::from(formation), group);
+        let deadline = at_rest.heartbeat(group, live, &self.settings, report, at)?;
+        self.deadlines.set(key, deadline);
+        Ok(())
     }
 
     /// Looks at a group until nothing more follows.
@@ -235,26 +257,18 @@ impl State {
             live.nodes.retain(|id, _| group.nodes.contains_key(id));
             let Some(decision) = contained(|| decide(&view, group, live, &self.settings, turn.now))
             else {
-                return self.unrest(key);
+                return;
             };
             if decision.phase_changed {
                 live.phase_since = turn.now;
             }
             let again = decision.phase_changed || decision.group != *group;
-            let mut looked = None;
             if !again {
-                looked = Some(view);
-            }
-            if let Some(view) = looked
-                && let Some(known) = self.live.known(key)
-                && !(known.at_rest).looked(view, &self.settings, &decision, turn.now)
-            {
-                known.untell();
+                let at_rest = self.at_rest.entry(key.clone()).or_default();
+                at_rest.looked(view, &self.settings, &decision, turn.now);
             }
             *group = decision.group;
-            if let Some(place) = self.live.place(key) {
-                self.deadlines.set(place, decision.deadline);
-            }
+            self.deadlines.set(key, decision.deadline);
             self.happened(turn, key, decision.events);
             if !again {
                 self.log_suspects(key, decision.suspects, turn.now);
@@ -263,14 +277,12 @@ impl State {
             }
         }
         tracing::error!(formation = %key.0, group = %key.1, "decisions about a group do not settle");
-        self.unrest(key);
     }
 
     fn forget(&mut self, key: &Key) {
-        if let Some(place) = self.live.place(key) {
-            self.deadlines.forget(place);
-        }
         self.live.remove(key);
+        self.at_rest.remove(key);
+        self.deadlines.forget(key);
         self.suspects.remove(key);
         self.waits.remove(key);
     }

@@ -30,11 +30,6 @@ struct Rig {
     nodes: Nodes,
     sessions: BTreeMap<NodeId, (SessionId, SessionHandle, PushQueue)>,
     next_session: u64,
-    /// What was reported and answered last on each session: as real keepers, these say in short what
-    /// can be.
-    said: BTreeMap<SessionId, (Report, Answer)>,
-    /// Short answers.
-    short: u32,
 }
 
 impl Rig {
@@ -55,8 +50,6 @@ impl Rig {
             nodes: Nodes::default(),
             sessions: BTreeMap::new(),
             next_session: 0,
-            said: BTreeMap::new(),
-            short: 0,
         }
     }
 
@@ -112,16 +105,8 @@ impl Rig {
         }
         let (id, handle, _) = &self.sessions[&node];
         let session = (*id, handle.clone());
-        let last = self.said.get(&session.0);
-        let beat = last.and_then(|(last, _)| Beat::between(last, &report));
-        if let Some(beat) = beat
-            && let Some(answer) = self.beat(session.0, beat).await?
-        {
-            self.said.insert(session.0, (report, answer.clone()));
-            return Ok(answer);
-        }
-        let said = report.clone();
-        let (id, report, at) = (session.0, Box::new(report), clock::now());
+        let report = Box::new(report);
+        let at = clock::now();
         let ask = |reply| Input::Report {
             report,
             session,
@@ -129,35 +114,7 @@ impl Rig {
             reply,
         };
         let json = self.handle.ask(ask).await?;
-        let answer: Answer = serde_json::from_str(&json).unwrap();
-        self.said.insert(id, (said, answer.clone()));
-        Ok(answer)
-    }
-
-    /// Says it in short; `None` when the report itself is wanted.
-    async fn beat(&mut self, session: SessionId, beat: Beat) -> Result<Option<Answer>, SqlError> {
-        let at = clock::now();
-        let ask = |reply| Input::Beat {
-            beat,
-            session,
-            at,
-            reply,
-        };
-        let json = self.handle.ask(ask).await?;
-        if json == SAY_IT_WHOLE {
-            return Ok(None);
-        }
-        if !json.starts_with('[') {
-            return Ok(Some(serde_json::from_str(&json).unwrap()));
-        }
-        self.short += 1;
-        let same: Same = serde_json::from_str(&json).unwrap();
-        let (_, before) = &self.said[&session];
-        assert_eq!(same.stamp, before.goal.stamp);
-        Ok(Some(Answer {
-            lease: same.lease_ms.map(|duration_ms| Lease { duration_ms }),
-            ..before.clone()
-        }))
+        Ok(serde_json::from_str(&json).unwrap())
     }
 
     /// Every living node reports once and does what it is told.
@@ -275,49 +232,6 @@ async fn a_heartbeat_that_changes_nothing_is_not_written() {
         rig.round().await;
     }
     assert_eq!(rig.revision().await, before);
-}
-
-#[tokio::test]
-async fn who_says_nothing_new_hears_nothing_new_until_something_changes() {
-    let mut rig = Rig::pair().await;
-    rig.round().await;
-    rig.round().await;
-    let before = rig.short;
-    for _ in 0..10 {
-        rig.round().await;
-    }
-    assert_eq!(rig.short - before, 20);
-    let priority = Call::SetCandidatePriority {
-        formation: "default".into(),
-        node_name: "node_2".into(),
-        priority: 70,
-    };
-    rig.call(priority).await.unwrap();
-    let before = rig.short;
-    rig.send(rig.nodes.report(NodeId(2))).await.unwrap();
-    assert_eq!(rig.short, before, "the group is another one: in full");
-    rig.until("primary/primary secondary/secondary").await;
-    // Another name of a peer is in no goal: it is told all the same.
-    let rename = Call::UpdateNodeMetadata {
-        node_id: 2,
-        name: Some("b".into()),
-        host: None,
-        port: None,
-    };
-    rig.round().await;
-    rig.call(rename).await.unwrap();
-    let answer = rig.send(rig.nodes.report(NodeId(1))).await.unwrap();
-    assert_eq!(answer.peers[0].name, "b");
-}
-
-#[tokio::test]
-async fn a_beat_after_nothing_is_answered_by_the_wish_for_the_report() {
-    let mut rig = Rig::pair().await;
-    let unknown = rig.beat(SessionId(999), Beat::default()).await.unwrap();
-    assert_eq!(unknown, None);
-    let (known, ..) = rig.sessions[&NodeId(1)];
-    // It has no position, and that session's last report has one.
-    assert_eq!(rig.beat(known, Beat::default()).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -9,10 +9,9 @@ use pgaf_store::Batch;
 
 use super::announce::Happening;
 use super::answer;
-use super::groups::Groups;
 use super::input::Answering;
 use super::memory::{Key, Memory};
-use crate::sql::{Question, Reply, ScramVerifier, SessionId, Snapshot, SqlError};
+use crate::sql::{Question, Reply, ScramVerifier, Snapshot, SqlError};
 
 /// An answer that is due once the turn is durable.
 #[derive(Debug)]
@@ -23,9 +22,6 @@ pub(crate) enum Owed {
         node: NodeId,
         /// The highest goal that the keeper has seen.
         seen: Stamp,
-        session: SessionId,
-        /// The report was a beat: its answer may be as short.
-        brief: bool,
         reply: Answering<String>,
     },
     /// The outcome of a registration.
@@ -171,7 +167,7 @@ impl Turn {
     }
 
     /// Takes everything back that could not be stored.
-    pub(crate) fn undo(&mut self, memory: &mut Memory, live: &mut Groups) {
+    pub(crate) fn undo(&mut self, memory: &mut Memory, live: &mut BTreeMap<Key, LiveGroup>) {
         for (key, (group, since)) in &self.before {
             put_back(memory, key, group.clone());
             if let Some(live) = live.get_mut(key) {

@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::oneshot;
 
 use super::auth::ScramVerifier;
 use super::error::{Notice, SqlError};
@@ -100,9 +99,6 @@ pub struct EventQuery {
     pub limit: u32,
 }
 
-/// The answer to a beat, once it is there.
-pub type BeatAnswer = oneshot::Receiver<Result<String, SqlError>>;
-
 /// What the endpoint needs of the monitor.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
@@ -128,13 +124,6 @@ pub trait Backend: Send + Sync + 'static {
         transaction: Transaction,
         call: Call,
     ) -> Result<Reply, SqlError>;
-
-    /// [`Call::KeeperBeat`] in a transaction of its own, by the shortest way. `None`: there is none, it is
-    /// to be called as everything else.
-    fn beat(&self, session: &SessionInfo, text: &str) -> Option<BeatAnswer> {
-        let _ = (session, text);
-        None
-    }
 
     /// Ends a transaction in which at least one call was made. Called with `commit` false when the
     /// client rolls back, an error aborted the transaction, or the client goes away.
@@ -350,8 +339,6 @@ pub enum Call {
     KeeperRegister(String),
     /// `keeper_report(json)`, private to our keepers → [`ReplyValue::Text`] (JSON)
     KeeperReport(String),
-    /// `keeper_beat(json)`, private to our keepers → [`ReplyValue::Text`] (JSON)
-    KeeperBeat(String),
     /// A question about the monitor's decisions → [`ReplyValue::Text`] (JSON)
     Ask(Question),
     /// `set_setting(name, value)` → [`ReplyValue::Bool`]

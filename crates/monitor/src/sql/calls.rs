@@ -136,7 +136,6 @@ pub(super) fn build(function: CallFn, args: Vec<Value>) -> Result<Call, SqlError
         },
         CallFn::KeeperRegister => Call::KeeperRegister(args.text()),
         CallFn::KeeperReport => Call::KeeperReport(args.text()),
-        CallFn::KeeperBeat => Call::KeeperBeat(args.text()),
         CallFn::Explain => Call::Ask(Question::Explain {
             formation: args.text(),
             group: args.int4_or_null(),

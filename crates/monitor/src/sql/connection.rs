@@ -58,11 +58,6 @@ impl Connection {
         &mut self.input
     }
 
-    /// What has come in and was not taken yet.
-    pub(super) fn peek(&self) -> &[u8] {
-        &self.input
-    }
-
     /// Waits for more bytes. Cancel safe.
     pub(super) async fn read_more(&mut self) -> Result<(), End> {
         let (stream, input) = (&mut self.stream, &mut self.input);

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::beat;
 use super::connection::FLUSH_AT;
 use super::error::{SqlError, codes};
 use super::execute::{Outcome, check_failed};
@@ -18,8 +17,6 @@ use super::wire::{self, Bind, Target, format_of};
 pub(super) struct Prepared {
     parsed: Parsed,
     text_bytes: usize,
-    /// See [`beat`].
-    pub(super) is_beat: bool,
 }
 
 impl Prepared {
@@ -126,11 +123,7 @@ impl Session {
             let message = "too many prepared statements";
             return Err(SqlError::new(codes::LIMIT_EXCEEDED, message));
         }
-        let prepared = Prepared {
-            is_beat: beat::is_beat(&parsed),
-            parsed,
-            text_bytes,
-        };
+        let prepared = Prepared { parsed, text_bytes };
         self.prepared.insert(name, Arc::new(prepared));
         wire::put_empty(&mut self.connection.output, b'1');
         Ok(())

@@ -84,7 +84,6 @@ pub(super) enum CallFn {
     SetFormationNumberSyncStandbys,
     KeeperRegister,
     KeeperReport,
-    KeeperBeat,
     Explain,
     WhatIf,
     Settings,
@@ -550,12 +549,6 @@ const CALLS: &[Function] = &[
         &[arg("report", Text)],
         Returns::Scalar(Text),
         CallFn::KeeperReport,
-    ),
-    call(
-        "keeper_beat",
-        &[arg("beat", Text)],
-        Returns::Scalar(Text),
-        CallFn::KeeperBeat,
     ),
     Function {
         strict: false,

@@ -15,7 +15,6 @@
 mod auth;
 mod backend;
 mod base64;
-mod beat;
 mod calls;
 mod catalog;
 mod connection;
@@ -40,8 +39,8 @@ mod wire;
 
 pub use auth::{AuthMethod, AuthMethodError, DATABASE, ROLE, ScramVerifier};
 pub use backend::{
-    Assigned, Backend, BeatAnswer, Call, Closed, EventQuery, NodeActive, NodeAddress, NodeRef,
-    Peer, Question, RegisterNode, Reply, ReplyValue, SessionId, SessionInfo, Transaction,
+    Assigned, Backend, Call, Closed, EventQuery, NodeActive, NodeAddress, NodeRef, Peer, Question,
+    RegisterNode, Reply, ReplyValue, SessionId, SessionInfo, Transaction,
 };
 pub use endpoint::{EndpointConfig, Listeners, TlsConfig, serve};
 pub use error::{Notice, NoticeLevel, SqlError, codes};

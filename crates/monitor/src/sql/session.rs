@@ -140,12 +140,7 @@ impl Session {
         let _ = timeout(time, self.end_transaction(false)).await;
     }
 
-    /// Whether the next message begins something.
-    pub(super) fn is_between_batches(&self) -> bool {
-        !self.in_batch && !self.skipping
-    }
-
-    pub(super) fn tell_closed(&mut self, how: Closed) {
+    fn tell_closed(&mut self, how: Closed) {
         if !std::mem::replace(&mut self.closed, true) {
             if !self.channels.is_empty() {
                 let backend = &self.shared.backend;
@@ -173,9 +168,6 @@ impl Session {
         loop {
             if self.pushes.overflowed() {
                 return Err(overflow().into());
-            }
-            if self.beat().await? {
-                continue;
             }
             if let Some((kind, body)) = self.connection.take_message(limit)? {
                 // A malformed message ends the session: what follows cannot be trusted.
@@ -232,7 +224,7 @@ impl Session {
             (None, idle_in_message())
         };
         let may_push = self.may_push();
-        let shutdown = &self.shared.shutdown;
+        let shutdown = self.shared.shutdown.clone();
         let pushed = tokio::select! {
             biased;
             read = self.connection.read_more() => return Ok(read?),
@@ -293,7 +285,7 @@ impl Session {
     }
 
     /// Ends a command: pushes what waits, tells the transaction's state.
-    pub(super) async fn ready(&mut self) -> Result<(), Ending> {
+    async fn ready(&mut self) -> Result<(), Ending> {
         if self.transaction == TransactionState::Idle {
             self.portals.clear();
         }

@@ -186,7 +186,7 @@ fn answer(session: &SessionInfo, call: &Call) -> Result<Reply, SqlError> {
                 .push(Channel::Goal, Arc::from("{\"goal\":1}"));
             ReplyValue::Text(text.clone())
         }
-        Call::KeeperRegister(text) | Call::KeeperBeat(text) => ReplyValue::Text(text.clone()),
+        Call::KeeperRegister(text) => ReplyValue::Text(text.clone()),
         Call::Ask(_) => ReplyValue::Text("{}".to_owned()),
         Call::SetCandidatePriority { .. } => {
             return Ok(Reply {

@@ -1,7 +1,5 @@
 //! From a connection string to a session: hosts in turn, TLS as `sslmode` says.
 
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
@@ -23,31 +21,6 @@ use crate::tls;
 /// # Errors
 /// [`ConnectError`]: of the servers' errors, the one that tells most.
 pub async fn connect(conninfo: &Conninfo, options: &Options) -> Result<Client, ConnectError> {
-    attempt_all(conninfo, options, None).await
-}
-
-/// The same, with a second descriptor of the socket when it is TCP: with it, the connection outlives
-/// its client.
-///
-/// # Errors
-/// As [`connect`].
-pub(crate) async fn connect_and_hold(
-    conninfo: &Conninfo,
-    options: &Options,
-) -> Result<(Client, Option<OwnedFd>), ConnectError> {
-    let held = Mutex::new(None);
-    let client = attempt_all(conninfo, options, Some(&held)).await?;
-    Ok((client, held.into_inner().unwrap_or_default()))
-}
-
-/// Where [`connect_and_hold`] finds the descriptor of the connection that was dialled last.
-type Held = Mutex<Option<OwnedFd>>;
-
-async fn attempt_all(
-    conninfo: &Conninfo,
-    options: &Options,
-    held: Option<&Held>,
-) -> Result<Client, ConnectError> {
     let wanted = conninfo.target_session_attrs.unwrap_or_default();
     let passes: &[TargetSessionAttrs] = match wanted {
         TargetSessionAttrs::PreferStandby => {
@@ -72,7 +45,6 @@ async fn attempt_all(
                 endpoint,
                 options,
                 limit: share,
-                held,
             };
             let limited = tokio::time::timeout(share, attempt.run(*pass)).await;
             let error = match limited {
@@ -106,7 +78,6 @@ struct Attempt<'a> {
     endpoint: &'a Endpoint,
     options: &'a Options,
     limit: Duration,
-    held: Option<&'a Held>,
 }
 
 impl Attempt<'_> {
@@ -252,7 +223,6 @@ impl Attempt<'_> {
                         stream
                             .set_nodelay(true)
                             .map_err(|e| self.unreachable(e, false))?;
-                        self.hold(&stream);
                         return Ok(stream);
                     }
                     Ok(Err(e)) => self.unreachable(e, false),
@@ -263,14 +233,6 @@ impl Attempt<'_> {
         Err(error.unwrap_or_else(|| {
             self.unreachable(std::io::Error::other("the name has no address"), false)
         }))
-    }
-
-    fn hold(&self, stream: &TcpStream) {
-        if let Some(held) = self.held
-            && let Ok(mut held) = held.lock()
-        {
-            *held = stream.as_fd().try_clone_to_owned().ok();
-        }
     }
 
     fn unreachable(&self, source: std::io::Error, socket: bool) -> ConnectError {

@@ -117,7 +117,7 @@ pub(super) fn turn(
     };
     let mut after: [Live; NODES] = Default::default();
     for (id, it) in live.nodes {
-        after[index(id)] = *it;
+        after[index(id)] = it;
     }
     // A limit that passes is a move only when something follows from it: until then it may as well pass
     // later.
@@ -150,9 +150,7 @@ fn gather(brain: &Brain, lives: [&Live; NODES]) -> LiveGroup {
     LiveGroup {
         // Nor does an operator maintain one of its nodes.
         maintenance: std::collections::BTreeMap::new(),
-        nodes: ids
-            .map(|id| (*id, Box::new(lives[index(*id)].clone())))
-            .collect(),
+        nodes: ids.map(|id| (*id, lives[index(*id)].clone())).collect(),
         phase: Some(brain.group.phase.clone()),
         phase_since: class(brain.phase_old),
         listening_since: class(brain.listened),

@@ -1,9 +1,9 @@
 //! A keeper without a Postgres: it does at once whatever it is told, and reports as a real one does.
 
 use pgaf_protocol::{
-    Answer, Beat, Confirmed, CopyId, CopyRole, FormationId, GateSettings, GroupId, History, Lease,
-    Lsn, NodeId, NodeState, Order, PROTOCOL_VERSION, Position, Postgres, Registered, Registration,
-    Report, Same, Stamp, StandbySeen, Term, TimelineId, UpstreamSeen,
+    Answer, Confirmed, CopyId, CopyRole, FormationId, GateSettings, GroupId, History, Lsn, NodeId,
+    NodeState, Order, PROTOCOL_VERSION, Position, Postgres, Registered, Registration, Report,
+    Stamp, StandbySeen, Term, TimelineId, UpstreamSeen,
 };
 
 /// Microseconds since 1970 at which every simulated postmaster started.
@@ -22,8 +22,6 @@ pub(super) struct Keeper {
     registered: Option<Registered>,
     answer: Option<Answer>,
     lsn: u64,
-    /// The last report that was answered, and that answer: what is said in short is said after it.
-    last: Option<(Report, Answer)>,
     /// A standby that says it is catching up though it was told to be a secondary: a change that the
     /// monitor has to remember.
     astray: bool,
@@ -42,7 +40,6 @@ impl Keeper {
             registered: None,
             answer: None,
             lsn: 0x0300_0000,
-            last: None,
             astray: false,
         }
     }
@@ -91,25 +88,6 @@ impl Keeper {
         self.answer
             .as_ref()
             .map_or(Term::default(), |a| a.goal.stamp.term)
-    }
-
-    /// What is said instead of a report, as a real keeper does.
-    pub(super) fn beat(&self, report: &Report) -> Option<Beat> {
-        Beat::between(&self.last.as_ref()?.0, report)
-    }
-
-    /// The full answer that a short one stands for.
-    pub(super) fn same(&self, same: Same) -> Option<Answer> {
-        let (_, before) = self.last.as_ref()?;
-        (before.goal.stamp == same.stamp).then(|| Answer {
-            lease: same.lease_ms.map(|duration_ms| Lease { duration_ms }),
-            ..before.clone()
-        })
-    }
-
-    /// A report was answered.
-    pub(super) fn said(&mut self, report: Report, answer: Answer) {
-        self.last = Some((report, answer));
     }
 
     /// Whether it is where a pair ends up: a primary with sync names that it confirmed, or a

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use pgaf_postgres::conninfo::{Conninfo, SslMode};
-use pgaf_protocol::{Answer, KeeperSettings, Registered, SAY_IT_WHOLE, Same};
+use pgaf_protocol::{Answer, KeeperSettings, Registered};
 use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -28,7 +28,6 @@ const SETTLES: Duration = Duration::from_secs(300);
 const AGAIN: Duration = Duration::from_millis(100);
 
 const REPORT: &str = "report";
-const BEAT: &str = "beat";
 const REGISTER: &str = "register";
 
 /// What all keepers share.
@@ -83,7 +82,7 @@ pub(super) async fn play(
         measuring: Cell::new(false),
     });
     let tasks = LocalSet::new();
-    probed::serve(listener)?;
+    tasks.spawn_local(probed::serve(listener));
     for number in 0..bench.sessions {
         let keeper = Keeper::new(number, bench.nodes, probed_at.port());
         let shared = Rc::clone(&shared);
@@ -206,34 +205,15 @@ async fn idle(session: &mut Session, keeper: &mut Keeper, due: Instant) -> Resul
 
 /// Reports once; whether the answer brought a new goal.
 async fn say(session: &mut Session, keeper: &mut Keeper, shared: &Shared) -> Result<bool> {
-    let report = keeper.report();
-    let beat = keeper.beat(&report);
-    let (name, text) = match &beat {
-        Some(beat) => (BEAT, serde_json::to_string(beat)?),
-        None => (REPORT, serde_json::to_string(&report)?),
-    };
+    let report = serde_json::to_string(&keeper.report())?;
     let sent = Instant::now();
-    let (mut row, mut pushed) = session.call(name, &text).await?;
-    if row == SAY_IT_WHOLE {
-        let whole = serde_json::to_string(&report)?;
-        let (said, more) = session.call(REPORT, &whole).await?;
-        row = said;
-        pushed.extend(more);
-    }
+    let (row, pushed) = session.call(REPORT, &report).await?;
     let waited = u64::try_from(sent.elapsed().as_micros())?;
     let counts = &shared.counts;
     add(&counts.reports, 1);
     add(&counts.waited, waited);
     counts.slowest.set(counts.slowest.get().max(waited));
-    let answer: Answer = if row.starts_with('[') {
-        let same: Same = serde_json::from_str(&row).context("an answer in short")?;
-        keeper
-            .same(same)
-            .context("a short answer about another goal")?
-    } else {
-        serde_json::from_str(&row).context("an answer")?
-    };
-    keeper.said(report, answer.clone());
+    let answer: Answer = serde_json::from_str(&row).context("an answer")?;
     if keeper.leads() && keeper.is_settled() && answer.lease.is_none() {
         bail!("a primary's lease was not renewed");
     }
@@ -250,9 +230,6 @@ async fn join(keeper: &mut Keeper, number: u32, shared: &Shared) -> Result<Sessi
     let mut session = Session::open(shared.address, shared.tls.as_ref()).await?;
     session
         .prepare(REPORT, "SELECT pgautofailover.keeper_report($1)")
-        .await?;
-    session
-        .prepare(BEAT, "SELECT pgautofailover.keeper_beat($1)")
         .await?;
     session
         .prepare(REGISTER, "SELECT pgautofailover.keeper_register($1)")

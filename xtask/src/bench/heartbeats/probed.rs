@@ -24,30 +24,14 @@ pub(super) async fn listen() -> Result<(SocketAddr, TcpListener)> {
     Ok((listener.local_addr()?, listener))
 }
 
-/// Answers probes for as long as this program runs, in a thread of its own: keepers that keep this
-/// program busy must not look as if their Postgres had died.
-pub(super) fn serve(listener: TcpListener) -> Result<()> {
-    let listener = listener.into_std().context("cannot hand on a listener")?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("no runtime")?;
-    let work = async move {
-        let Ok(listener) = TcpListener::from_std(listener) else {
-            return;
-        };
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                // A probe that is dropped by the monitor is none of ours.
-                let _ = answer(stream).await;
-            });
-        }
-    };
-    let thread = std::thread::Builder::new().name("probed".into());
-    thread
-        .spawn(move || runtime.block_on(work))
-        .context("no thread")?;
-    Ok(())
+/// Answers probes until it is dropped.
+pub(super) async fn serve(listener: TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            // A probe that is dropped by the monitor is none of ours.
+            let _ = answer(stream).await;
+        });
+    }
 }
 
 async fn answer(mut stream: TcpStream) -> std::io::Result<()> {

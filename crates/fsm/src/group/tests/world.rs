@@ -49,8 +49,6 @@ pub(crate) struct World {
     pub(crate) at_rest: AtRest,
     /// Reports that needed no decision.
     pub(crate) heartbeats: u32,
-    /// Of these, those that could be said in short.
-    pub(crate) beats: u32,
     /// Hosts that are stopped, connections open, since when.
     pub(crate) frozen: BTreeMap<NodeId, Time>,
 }
@@ -87,7 +85,6 @@ impl World {
             slow: BTreeSet::new(),
             at_rest: AtRest::default(),
             heartbeats: 0,
-            beats: 0,
             frozen: BTreeMap::new(),
         }
     }
@@ -198,23 +195,9 @@ impl World {
         let (mut short, mut long) = (self.live.clone(), self.live.clone());
         let group = (self.view(), &before);
         let boxed = Box::new(report.clone());
-        let (mut shorter, mut at_rest) = (self.live.clone(), self.at_rest.clone());
         let taken = self
             .at_rest
             .heartbeat(group, &mut short, &self.settings, boxed, now);
-        let last = shorter
-            .nodes
-            .get(&report.node)
-            .and_then(|n| n.report.as_ref());
-        let beat = last.and_then(|last| Beat::between(last, report));
-        if let Some(beat) = beat
-            && at_rest.is_of(self.view(), &before, &self.settings)
-        {
-            let beaten = at_rest.beat(&mut shorter, report.node, &beat, now);
-            assert_eq!(beaten, taken.as_ref().ok().copied());
-            assert_eq!((&shorter, &at_rest), (&short, &self.at_rest));
-            self.beats += u32::from(beaten.is_some());
-        }
         let Ok(deadline) = taken else { return };
         let mut group = before.clone();
         let events = fold(&mut group, &mut long, report.clone(), now);
