@@ -17,7 +17,9 @@ fn the_tree_of_commands_is_printed_to_stdout() {
 fn the_tree_of_developers_has_do_instead_of_activate() {
     let ran = Home::new().run_with(&[("PG_AUTOCTL_DEBUG", "")], &["help"]);
     assert!(ran.stdout.contains("+ do "));
-    assert!(!ran.stdout.contains("    activate "));
+    // `do coordinator` has an `activate` of its own: only the list of the program itself counts.
+    let top = ran.stdout.split("\n\n").next().unwrap();
+    assert!(top.contains("+ do ") && !top.contains("activate"), "{top}");
 }
 
 #[test]
