@@ -43,9 +43,13 @@ const JUSTIFIED: &[(&str, &str)] = &[
         "as standby.stops-fetching, while another node is promoted; the story preferred-candidate-is-waited-for-in-vain goes through it",
     ),
     (
-        "rule election.old-primary-fetches",
-        "a primary that lost its data, a standby that may not lead and the loss of the only one that may, after it promised: \
-         too rare for seeds; the brain's test an_old_primary_without_its_data_takes_it_from_a_standby_that_may_not_lead is that story",
+        "rule standby.maintenance",
+        "operators maintain nodes in stories, not among the random operations: the stories of maintenance go through it",
+    ),
+    ("rule standby.waits-maintenance", "as standby.maintenance"),
+    (
+        "rule election.maintenance",
+        "as standby.maintenance, of a primary: the story maintenance-of-the-primary goes through it",
     ),
 ];
 
@@ -176,7 +180,7 @@ mod tests {
         let expected = Coverage::expected();
         for (what, why) in JUSTIFIED {
             assert!(expected.contains(*what), "{what}");
-            assert!(why.len() > 20, "{what}");
+            assert!(why.len() >= 20, "{what}");
         }
         let mut seen = Coverage::default();
         let excused = |seen: &Coverage| {
