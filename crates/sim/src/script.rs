@@ -49,23 +49,13 @@ pub const VERBS: &[(&str, &str, &str)] = &[
     ),
     (
         "set",
-        "set \"…\" [refused]",
-        "`pg_autoctl set …`; with `refused` it must fail",
+        "set \"…\"|NODE maintenance|NODE online [refused]",
+        "`pg_autoctl set …`, or on the node `pg_autoctl enable maintenance --allow-failover` or `disable maintenance` and wait for its end; with `refused` it must fail",
     ),
     (
         "drop",
         "drop NODE",
         "`pg_autoctl drop node --name NODE` on the monitor",
-    ),
-    (
-        "maintain",
-        "maintain NODE [refused]",
-        "`pg_autoctl enable maintenance --allow-failover` on the node, waits for its end; with `refused` it must fail",
-    ),
-    (
-        "resume",
-        "resume NODE",
-        "`pg_autoctl disable maintenance` on the node, waits for its end",
     ),
     (
         "kill-postgres",
@@ -184,14 +174,14 @@ pub enum Step {
     },
     /// `drop node2`
     Drop(Node),
-    /// `maintain node2 [refused]`
+    /// `set node2 maintenance [refused]`
     Maintain {
         /// Which node.
         node: Node,
         /// The command must fail, and leave the group as it was.
         refused: bool,
     },
-    /// `resume node2`
+    /// `set node2 online`
     Resume(Node),
     /// `kill-postgres primary`
     KillPostgres(Node),
@@ -333,10 +323,10 @@ impl fmt::Display for Step {
             }
             Self::Drop(node) => write!(f, "drop {node}"),
             Self::Maintain { node, refused } => {
-                write!(f, "maintain {node}")?;
+                write!(f, "set {node} maintenance")?;
                 f.write_str(if *refused { " refused" } else { "" })
             }
-            Self::Resume(node) => write!(f, "resume {node}"),
+            Self::Resume(node) => write!(f, "set {node} online"),
             Self::KillPostgres(node) => write!(f, "kill-postgres {node}"),
             Self::KillKeeper(node) => write!(f, "kill-keeper {node}"),
             Self::KillHost(hosts) => {

@@ -122,15 +122,15 @@ fn step(words: &[Word<'_>], nodes: u8) -> Parsed<Step> {
         [Bare("set"), Quoted(text)] => command("set", text, false)?,
         [Bare("set"), Quoted(text), Bare("refused")] => command("set", text, true)?,
         [Bare("drop"), Bare(who)] => Step::Drop(node(who)?),
-        [Bare("maintain"), Bare(who)] => Step::Maintain {
+        [Bare("set"), Bare(who), Bare("maintenance")] => Step::Maintain {
             node: node(who)?,
             refused: false,
         },
-        [Bare("maintain"), Bare(who), Bare("refused")] => Step::Maintain {
+        [Bare("set"), Bare(who), Bare("maintenance"), Bare("refused")] => Step::Maintain {
             node: node(who)?,
             refused: true,
         },
-        [Bare("resume"), Bare(who)] => Step::Resume(node(who)?),
+        [Bare("set"), Bare(who), Bare("online")] => Step::Resume(node(who)?),
         [Bare("kill-postgres"), Bare(who)] => Step::KillPostgres(node(who)?),
         [Bare("kill-keeper"), Bare(who)] => Step::KillKeeper(node(who)?),
         [Bare("kill-host"), Bare("all")] => Step::KillHost(vec![Host::All]),
