@@ -50,6 +50,9 @@ pub enum Sabotage {
     ListedEarly,
     /// Postgres is started while children of its dead postmaster live.
     ChildrenNotAwaited,
+    /// Number and names change in one step, and the list reads either entry alone. Read as their
+    /// union, as the shipped list does, the two cover every mixture.
+    TwoChangesAtOnce,
 }
 
 impl Sabotage {
@@ -75,6 +78,7 @@ impl Sabotage {
         Self::GivenUpUnrevoked,
         Self::ListedEarly,
         Self::ChildrenNotAwaited,
+        Self::TwoChangesAtOnce,
     ];
 }
 
@@ -103,6 +107,7 @@ impl Sabotage {
             Self::GivenUpUnrevoked => "given-up-unrevoked",
             Self::ListedEarly => "listed-early",
             Self::ChildrenNotAwaited => "children-not-awaited",
+            Self::TwoChangesAtOnce => "two-changes-at-once",
         }
     }
 }
@@ -160,6 +165,32 @@ impl World {
                 primary: copy,
                 config: SyncConfig::any(1, members),
             });
+        }
+    }
+
+    /// A step that lowers the number takes out all names but one, too. Whoever revokes the new
+    /// entry alone has revoked the old one alone, so that leaves the list.
+    fn change_twice(&self, before: &Group, group: &mut Group) {
+        if !self.is_sabotaged(Sabotage::TwoChangesAtOnce) {
+            return;
+        }
+        let [.., old, new] = &mut group.possible[..] else {
+            return;
+        };
+        let is_step = before.possible.last() == Some(old) && old.stamp.term == new.stamp.term;
+        if !is_step || new.config.is_asynchronous() || new.config.number >= old.config.number {
+            return;
+        }
+        let left = new.config.members.iter().take(1).copied();
+        new.config = SyncConfig::any(1, left);
+        let (old, new) = (old.clone(), new.clone());
+        group.possible.retain(|p| *p != old);
+        for node in group.nodes.values_mut() {
+            if let Order::Lead(lead) = &mut node.goal.order
+                && lead.sync_stamp == new.stamp
+            {
+                lead.sync = new.config.clone();
+            }
         }
     }
 
@@ -268,6 +299,7 @@ impl World {
     /// A group on its way out of the monitor's brain.
     pub(crate) fn tamper_with_group(&self, before: &Group, group: &mut Group) {
         self.tamper_with_list(before, group);
+        self.change_twice(before, group);
         let newest = group.possible.last().map(|p| p.stamp.term);
         if self.is_sabotaged(Sabotage::OlderTermsHidden) {
             group.possible.retain(|p| Some(p.stamp.term) == newest);

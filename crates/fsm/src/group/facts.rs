@@ -316,8 +316,8 @@ impl<'a> Facts<'a> {
     }
 
     /// Whether a named copy has to be replaced because nobody else can ever confirm (`safety.md`
-    /// §2.6): nothing of this term was confirmed, `''` is not allowed, and neither a named copy nor
-    /// another one may stream. It has not streamed in this term, so it counts for nothing of it, and
+    /// §2.6): nothing of this term was confirmed, `''` is not allowed, and fewer copies may stream,
+    /// named or not, than a commit needs. It has not streamed in this term, so it counts for nothing of it, and
     /// its new copy counts only once it is listed itself: until then the primary is needed. One at
     /// a time. A former primary that was admitted by its promise has still to become a standby, and
     /// may need to be replaced for that: it is no other that can confirm.
@@ -334,19 +334,19 @@ impl<'a> Facts<'a> {
             && leader.term == self.group.term
             && self.group.doubted.is_none()
             && self.group.history.is_some();
-        let mut others = self
-            .staying()
-            .filter(|n| n.id != leader.node && self.is_admitted(n))
-            .filter(|n| n.role == CopyRole::Standby);
-        let first = self
-            .staying()
-            .find(|n| n.id != leader.node && n.copy.is_some() && self.keeper_answers(n.id));
+        let is_other = |n: &Node| self.is_admitted(n) && n.role == CopyRole::Standby;
+        let behind_it = || self.staying().filter(|n| n.id != leader.node);
+        let others = behind_it().filter(|n| is_other(n)).count();
+        let first = behind_it()
+            .filter(|n| !is_other(n))
+            .find(|n| n.copy.is_some() && self.keeper_answers(n.id));
+        let needed = usize::try_from(self.current_sync().number).unwrap_or(usize::MAX);
         steady
             && unconfirmed
             && self.leader_writes()
             && self.number_sync() > 0
             && !self.current_sync().is_asynchronous()
-            && others.next().is_none()
+            && others < needed
             && first.is_some_and(|n| n.id == node.id)
     }
 

@@ -238,7 +238,8 @@ fn random_operation(rng: &mut Rng, nodes: usize) -> Operation {
             host,
             priority: [0, 50, 80][rng.below(3)],
         },
-        1 if nodes > 2 => Operation::NumberSync(i64::from(small(rng, 1))),
+        // Two acknowledgements want three standbys.
+        1 if nodes > 2 => Operation::NumberSync(i64::from(small(rng, 1 + u64::from(nodes > 3)))),
         2 => Operation::Quorum {
             host,
             quorum: rng.one_in(2),

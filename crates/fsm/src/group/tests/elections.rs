@@ -449,6 +449,39 @@ fn one_of_two_crashed_former_primaries_may_be_replaced_when_nobody_else_can_conf
     assert_eq!(may_be_replaced(&world), []);
 }
 
+/// Found by simulated seed 302 of four nodes: two crashed former primaries could not be replaced, for
+/// they were named, and one standby alone could not confirm `ANY 2` without them.
+#[test]
+fn a_crashed_former_primary_may_be_replaced_when_too_few_others_can_confirm() {
+    let mut world = three();
+    let d = world.add(true);
+    world.run(3000);
+    let leader = world.group().primary.unwrap();
+    for node in world.group_mut().nodes.values_mut() {
+        node.confirmed = None;
+        if node.id == B || node.id == C {
+            node.role = CopyRole::Primary { term: Term(0) };
+        }
+    }
+    assert!(leader.node == A && world.group().nodes[&d].admitted.is_some());
+    let may_be_replaced = |world: &World| -> Vec<NodeId> {
+        let (view, group) = (world.view(), world.group());
+        let facts = Facts {
+            formation: &view,
+            group,
+            live: &world.live,
+            settings: &world.settings,
+            now: world.now,
+            phase_since: world.now,
+        };
+        let nodes = group.nodes.values().filter(|n| facts.is_only_way(n));
+        nodes.map(|n| n.id).collect()
+    };
+    assert_eq!(may_be_replaced(&world), [], "one is enough");
+    world.group_mut().possible.last_mut().unwrap().config.number = 2;
+    assert_eq!(may_be_replaced(&world), [B], "one at a time");
+}
+
 /// A promotion names everybody who promised, also who does not count: when that one alone streams,
 /// the others leave the names, or they could never be replaced.
 #[test]
