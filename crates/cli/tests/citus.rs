@@ -18,12 +18,19 @@ use pair::{Pair, Ran, free_port};
 
 /// Whether the Postgres under test has the extension; said loudly when not.
 fn has_citus() -> bool {
-    let folders = std::fs::read_dir("/usr/share/postgresql")
-        .into_iter()
-        .flatten();
-    let found = folders
-        .flatten()
-        .any(|folder| folder.path().join("extension/citus.control").exists());
+    let control = |folder: &Path| folder.join("extension/citus.control").exists();
+    let found = match std::env::var_os("PG_CONFIG") {
+        // The Postgres that the tests are told to use.
+        Some(program) => Command::new(program)
+            .arg("--sharedir")
+            .output()
+            .is_ok_and(|said| control(Path::new(String::from_utf8_lossy(&said.stdout).trim()))),
+        None => std::fs::read_dir("/usr/share/postgresql")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|folder| control(&folder.path())),
+    };
     if !found {
         eprintln!("SKIPPED: Citus is not installed, nothing of this test was run");
     }
@@ -88,10 +95,12 @@ fn a_worker_and_a_coordinator_move_under_writes_with_real_citus() {
             p.states().len() == workers.len()
         });
     }
-    let coordinators = [
-        start(&mut pair, "coordinator", "c1", &["--name", "coord"]),
-        start(&mut pair, "coordinator", "c2", &[]),
-    ];
+    // The one that registers first is the primary, whichever was started first.
+    let first = start(&mut pair, "coordinator", "c1", &["--name", "coord"]);
+    pair.until("the first coordinator is registered", |p| {
+        p.states().len() == 3
+    });
+    let coordinators = [first, start(&mut pair, "coordinator", "c2", &[])];
     pair.until("four settled nodes", |p| settled(p, 4));
     let mut names: Vec<String> = pair.states().into_iter().map(|s| s.0).collect();
     names.sort();
