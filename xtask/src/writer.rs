@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, NoTls};
+use tokio_postgres::{AsyncMessage, Connection, NoTls, Socket};
 
 use crate::cluster::Cluster;
 use crate::sql::Target;
@@ -194,7 +195,18 @@ async fn session(
     target: Arc<Target>,
     hangs: oneshot::Sender<()>,
 ) -> Result<(), tokio_postgres::Error> {
-    let (client, mut connection) = target.config().connect(NoTls).await?;
+    let (client, connection) = target.config().connect(NoTls).await?;
+    let (notices, driver) = count_warnings(connection);
+    let ended = insert_rows(&shared, node, &client, &notices, hangs).await;
+    driver.abort();
+    ended
+}
+
+/// Drives a session until it is aborted or its end, and counts the warnings that a commit was
+/// acknowledged without a standby.
+pub(crate) fn count_warnings(
+    mut connection: Connection<Socket, NoTlsStream>,
+) -> (Arc<AtomicU64>, tokio::task::JoinHandle<()>) {
     let notices = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&notices);
     let driver = tokio::spawn(async move {
@@ -206,9 +218,7 @@ async fn session(
             }
         }
     });
-    let ended = insert_rows(&shared, node, &client, &notices, hangs).await;
-    driver.abort();
-    ended
+    (notices, driver)
 }
 
 async fn insert_rows(

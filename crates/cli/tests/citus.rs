@@ -7,6 +7,8 @@
     reason = "a test may panic, and says loudly when it leaves itself out"
 )]
 
+#[path = "pair/formation.rs"]
+mod formation;
 #[path = "pair/mod.rs"]
 #[expect(dead_code, reason = "these tests start their own nodes")]
 mod pair;
@@ -14,7 +16,8 @@ mod pair;
 use std::path::Path;
 use std::process::Command;
 
-use pair::{Pair, Ran, free_port};
+use formation::{ask, settled};
+use pair::Pair;
 
 /// Whether the Postgres under test has the extension; said loudly when not.
 fn has_citus() -> bool {
@@ -38,44 +41,7 @@ fn has_citus() -> bool {
 }
 
 fn start(pair: &mut Pair, kind: &str, name: &str, extra: &[&str]) -> u16 {
-    let port = free_port();
-    let uri = pair.uri();
-    let text = port.to_string();
-    let words = [
-        "create",
-        kind,
-        "--pgport",
-        &text,
-        "--hostname",
-        "127.0.0.1",
-        "--auth",
-        "trust",
-        "--ssl-self-signed",
-        "--pg-hba-lan",
-        "--monitor",
-        &uri,
-        "--run",
-    ];
-    pair.spawn(name, &[&words[..], extra].concat());
-    port
-}
-
-/// Runs SQL in the formation's database, on whichever coordinator takes writes.
-fn ask(pair: &Pair, ports: &[u16], sql: &str) -> Ran {
-    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
-    let hosts = vec!["127.0.0.1"; ports.len()].join(",");
-    let uri = format!(
-        "host={hosts} port={} dbname=citus target_session_attrs=read-write connect_timeout=2",
-        ports.join(",")
-    );
-    pair.any("monitor", &["psql", "-XAtc", sql, &uri])
-}
-
-fn settled(pair: &Pair, nodes: usize) -> bool {
-    let states = pair.states();
-    let well =
-        |s: &(String, String, String)| s.1 == s.2 && (s.1 == "primary" || s.1 == "secondary");
-    states.len() == nodes && states.iter().all(well)
+    formation::start(pair, kind, name, &[&["--pg-hba-lan"], extra].concat())
 }
 
 #[test]

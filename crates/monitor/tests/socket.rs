@@ -143,12 +143,16 @@ impl Pair {
     async fn restart(mut self, folder: &Path) -> Self {
         self.running.stop().await;
         self.running = start(config(folder)).await.unwrap();
-        let ids: Vec<NodeId> = self.sessions.keys().copied().collect();
-        for id in ids {
-            let session = connect(self.running.addresses[0]).await;
-            self.sessions.insert(id, session);
-        }
+        self.reconnect().await;
         self
+    }
+
+    /// Every keeper opens a new session.
+    async fn reconnect(&mut self) {
+        let address = self.address();
+        for session in self.sessions.values_mut() {
+            *session = connect(address).await;
+        }
     }
 }
 
@@ -433,10 +437,7 @@ async fn one_old_copy_is_restored_twice_and_every_keeper_is_known_each_time() {
     let mut restored = config.clone();
     restored.restored = true;
     pair.running = start(restored).await.unwrap();
-    for id in pair.sessions.keys().copied().collect::<Vec<_>>() {
-        let session = connect(pair.address()).await;
-        pair.sessions.insert(id, session);
-    }
+    pair.reconnect().await;
     pair.round().await;
     pair.until("primary/primary secondary/secondary").await;
     pair.running.stop().await;

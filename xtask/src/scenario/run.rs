@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use pgaf_sim::script::{Condition, Expectation, Host as Whose, Link, Node, Script, Step};
 
 use crate::cluster::Cluster;
+use crate::command::Captured;
 use crate::console::{self, human};
 use crate::host::{Host, Place, Programs};
 use crate::network::Namespace;
@@ -174,15 +175,7 @@ impl Run {
         let mut args = vec![verb];
         args.extend(words.iter().map(String::as_str));
         let ended = self.cluster.monitor.run(&args)?;
-        if refused {
-            ensure!(
-                !ended.status.success(),
-                "it was not refused:\n{}",
-                ended.stdout
-            );
-            return Ok(());
-        }
-        ended.success(&format!("pg_autoctl {verb}")).map(drop)
+        done_or_refused(ended, &format!("pg_autoctl {verb}"), refused)
     }
 
     fn drop_node(&self, node: Node) -> Result<()> {
@@ -197,15 +190,7 @@ impl Run {
     fn maintain(&self, node: Node, refused: bool) -> Result<()> {
         let words = ["enable", "maintenance", "--allow-failover"];
         let ended = self.node(node)?.run(&words)?;
-        if refused {
-            ensure!(
-                !ended.status.success(),
-                "it was not refused:\n{}",
-                ended.stdout
-            );
-            return Ok(());
-        }
-        ended.success("pg_autoctl enable maintenance").map(drop)
+        done_or_refused(ended, "pg_autoctl enable maintenance", refused)
     }
 
     /// The processes of all these hosts at one instant, and then whatever they were about to start.
@@ -466,6 +451,19 @@ impl Run {
             }
         })
     }
+}
+
+/// A command that must have worked, or with `refused` must not.
+fn done_or_refused(ended: Captured, what: &str, refused: bool) -> Result<()> {
+    if refused {
+        ensure!(
+            !ended.status.success(),
+            "it was not refused:\n{}",
+            ended.stdout
+        );
+        return Ok(());
+    }
+    ended.success(what).map(drop)
 }
 
 fn space(host: &Host) -> Result<&Namespace> {

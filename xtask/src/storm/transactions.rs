@@ -3,19 +3,19 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use tokio_postgres::{AsyncMessage, NoTls};
+use tokio_postgres::NoTls;
 
 use super::load::Load;
 use crate::cluster::Cluster;
 use crate::sql::Target;
 use crate::wait;
+use crate::writer::count_warnings;
 
 /// Rows of a transaction. Sixteen shards on two worker groups: all rows of a transaction lie on one group in
 /// less than one of a hundred.
@@ -254,18 +254,8 @@ async fn write(shared: Arc<Shared>, node: usize, target: Target) {
 async fn session(shared: &Shared, node: usize, target: &Target) -> Result<()> {
     let config = target.config();
     let connecting = config.connect(NoTls);
-    let (client, mut connection) = tokio::time::timeout(PATIENCE, connecting).await??;
-    let notices = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&notices);
-    let driver = tokio::spawn(async move {
-        while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
-            if let AsyncMessage::Notice(notice) = message
-                && notice.message().contains("synchronous replication")
-            {
-                counter.fetch_add(1, Ordering::SeqCst);
-            }
-        }
-    });
+    let (client, connection) = tokio::time::timeout(PATIENCE, connecting).await??;
+    let (notices, driver) = count_warnings(connection);
     let ended = transactions(shared, node, &client, &notices).await;
     driver.abort();
     ended

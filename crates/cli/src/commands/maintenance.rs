@@ -169,25 +169,12 @@ impl Node {
 mod tests {
     use super::*;
 
-    fn change(node: i64, reported: &str, goal: &str) -> StateChange {
-        StateChange {
-            formation: "default".into(),
-            group_id: 0,
-            node_id: node,
-            name: "n".into(),
-            host: "h".into(),
-            port: 1,
-            reported_state: reported.into(),
-            goal_state: goal.into(),
-        }
-    }
-
     fn all(wanted: &Wanted, changes: &[(i64, &str, &str)]) -> Vec<Option<Outcome>> {
         let mut moved = false;
         changes
             .iter()
             .map(|(node, reported, goal)| {
-                wanted.ended(2, &mut moved, &change(*node, reported, goal))
+                wanted.ended(2, &mut moved, &StateChange::sample(*node, reported, goal))
             })
             .collect()
     }

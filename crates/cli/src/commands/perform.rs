@@ -332,7 +332,6 @@ impl Watch<'_> {
         }
     }
 
-    /// The columns, as wide as the group's nodes need.
     /// Whether a node is shown with its group.
     async fn is_citus(&self) -> bool {
         let rows = self
@@ -342,6 +341,7 @@ impl Watch<'_> {
         rows.is_ok_and(|rows| rows.first().is_some_and(|row| row.get(0) == Some("citus")))
     }
 
+    /// The columns, as wide as the group's nodes need.
     async fn columns(&self) -> [Column; 6] {
         let params = [Param::Text(&self.formation), Param::Int(self.group.into())];
         let (name, host) = match self.client.query(NODES, &params).await {
@@ -365,6 +365,23 @@ impl Watch<'_> {
             Column::fixed("Current State", 19),
             Column::fixed("Assigned State", 19),
         ]
+    }
+}
+
+#[cfg(test)]
+impl StateChange {
+    /// A node of the group 0 of the formation `default`.
+    pub(super) fn sample(node_id: i64, reported: &str, goal: &str) -> Self {
+        Self {
+            formation: "default".into(),
+            group_id: 0,
+            node_id,
+            name: "n".into(),
+            host: "h".into(),
+            port: 1,
+            reported_state: reported.into(),
+            goal_state: goal.into(),
+        }
     }
 }
 
@@ -398,16 +415,7 @@ mod tests {
 
     #[test]
     fn a_change_ends_with_a_primary_after_somebody_moved() {
-        let change = |node: i64, reported: &str, goal: &str| StateChange {
-            formation: "default".into(),
-            group_id: 0,
-            node_id: node,
-            name: "n".into(),
-            host: "h".into(),
-            port: 1,
-            reported_state: reported.into(),
-            goal_state: goal.into(),
-        };
+        let change = StateChange::sample;
         let mut end = End::default();
         assert_eq!(end.after(&change(1, "primary", "primary")), None);
         assert_eq!(end.after(&change(1, "primary", "primary")), None);

@@ -111,17 +111,20 @@ impl Pair {
 
     /// Starts `create postgres --run`.
     pub(crate) fn node(&mut self, name: &str, port: u16, extra: &[&str]) {
+        self.create("postgres", name, port, &[&["--name", name], extra].concat());
+    }
+
+    /// Starts `create KIND --run` of a node, which the monitor names unless `extra` does.
+    pub(crate) fn create(&mut self, kind: &str, name: &str, port: u16, extra: &[&str]) {
         let port = port.to_string();
         let uri = self.uri();
         let words = [
             "create",
-            "postgres",
+            kind,
             "--pgport",
             &port,
             "--hostname",
             "127.0.0.1",
-            "--name",
-            name,
             "--auth",
             "trust",
             "--ssl-self-signed",

@@ -35,12 +35,11 @@ pub(super) fn may_rest(facts: &Facts<'_>, node: &Node) -> bool {
 /// Nodes on their way stay what they were: the primary is lost, and they are needed; or it took too
 /// long. What rests already is the operator's until the operator says otherwise.
 pub(super) fn give_up(facts: &Facts<'_>, group: &mut Group) -> Vec<Event> {
-    let on_the_way = |n: &&Node| n.maintenance && !n.rests();
     let nodes: Vec<(_, String)> = facts
         .group
         .nodes
         .values()
-        .filter(on_the_way)
+        .filter(|n| n.is_about_to_rest())
         .filter_map(|n| Some((n.id, obstacle(facts, n)?)))
         .collect();
     let mut events = Vec::new();
@@ -83,7 +82,7 @@ pub(super) fn waiting(facts: &Facts<'_>) -> Vec<Waiting> {
     let leader = facts.leader().map(|l| l.node);
     facts
         .members()
-        .filter(|n| n.maintenance && !n.rests() && !may_rest(facts, n))
+        .filter(|n| n.is_about_to_rest() && !may_rest(facts, n))
         .filter(|n| Some(n.id) != leader)
         .map(|n| Waiting {
             id: "maintenance".into(),
@@ -113,12 +112,7 @@ pub(super) fn way_out(group: &Group) -> Option<String> {
 impl LiveGroup {
     /// Notes which nodes are on their way to maintenance, and since when.
     pub(super) fn note_maintenance(&mut self, group: &Group, now: Time) {
-        let on_the_way = |id: &NodeId| {
-            group
-                .nodes
-                .get(id)
-                .is_some_and(|n| n.maintenance && !n.rests())
-        };
+        let on_the_way = |id: &NodeId| group.nodes.get(id).is_some_and(Node::is_about_to_rest);
         self.maintenance.retain(|id, _| on_the_way(id));
         for id in group.nodes.keys().filter(|id| on_the_way(id)) {
             self.maintenance.entry(*id).or_insert(now);

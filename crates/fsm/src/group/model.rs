@@ -278,6 +278,11 @@ impl Node {
     pub fn rests(&self) -> bool {
         self.maintenance && self.goal.state == NodeState::Maintenance
     }
+
+    /// Whether an operator asked for its maintenance, and it has not begun.
+    pub(super) fn is_about_to_rest(&self) -> bool {
+        self.maintenance && !self.rests()
+    }
 }
 
 impl Phase {

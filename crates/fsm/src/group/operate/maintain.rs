@@ -9,7 +9,7 @@ use super::switch::{Now, check_doubt, no_primary, nobody};
 use super::{find, formation_of, group_mut, unknown_node};
 use crate::group::candidates;
 use crate::group::elect::event;
-use crate::group::facts::{Facts, FormationView};
+use crate::group::facts::FormationView;
 use crate::group::model::{Cluster, Event, Phase, Refusal};
 
 /// A node is to stand back for an operator. A standby first leaves the names; a primary first hands
@@ -28,14 +28,7 @@ pub fn start_maintenance(
     let view = FormationView::from(formation_of(cluster, &formation, "42704")?);
     let group = group_mut(cluster, &formation, group_id)?;
     let before = group.clone();
-    let facts = Facts {
-        formation: &view,
-        group: &before,
-        live: at.live,
-        settings: at.settings,
-        now: at.now,
-        phase_since: at.live.phase_since,
-    };
+    let facts = at.facts(&view, &before);
     check_doubt(&before, at.live)?;
     let Some(row) = before.nodes.get(&node) else {
         return Err(unknown_node(node));

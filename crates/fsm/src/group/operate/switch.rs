@@ -25,6 +25,20 @@ pub struct Now<'a> {
     pub now: Time,
 }
 
+impl<'a> Now<'a> {
+    /// The facts of a group as it is now.
+    pub(super) fn facts(self, formation: &'a FormationView, group: &'a Group) -> Facts<'a> {
+        Facts {
+            formation,
+            group,
+            live: self.live,
+            settings: self.settings,
+            now: self.now,
+            phase_since: self.live.phase_since,
+        }
+    }
+}
+
 /// A switchover, or with `allow_data_loss` the named way past promises that cannot be had.
 ///
 /// # Errors
@@ -97,14 +111,7 @@ fn switch(
     at: Now<'_>,
 ) -> Result<Vec<Event>, Refusal> {
     let before = group.clone();
-    let facts = Facts {
-        formation: view,
-        group: &before,
-        live: at.live,
-        settings: at.settings,
-        now: at.now,
-        phase_since: at.live.phase_since,
-    };
+    let facts = at.facts(view, &before);
     check_doubt(&before, at.live)?;
     let Some(leader) = before.primary else {
         return Err(Refusal::new(

@@ -12,15 +12,6 @@ const A: NodeId = NodeId(1);
 const B: NodeId = NodeId(2);
 const C: NodeId = NodeId(3);
 
-/// A primary and two standbys, settled.
-fn three() -> World {
-    let mut world = World::pair();
-    world.add(true);
-    world.run(3000);
-    assert_eq!(states(&world)[1..], ["secondary/secondary"; 2]);
-    world
-}
-
 fn states(world: &World) -> Vec<String> {
     world
         .group()
@@ -51,7 +42,7 @@ fn primary(world: &World) -> Option<NodeId> {
 
 #[test]
 fn among_equals_the_most_advanced_standby_is_chosen() {
-    let mut world = three();
+    let mut world = World::three();
     ahead(&mut world, C, 500);
     world.run(3000);
     assert_eq!(primary(&world), Some(C));
@@ -66,7 +57,7 @@ fn among_equals_the_most_advanced_standby_is_chosen() {
 
 #[test]
 fn a_candidate_fetches_what_only_a_standby_that_may_not_lead_has() {
-    let mut world = three();
+    let mut world = World::three();
     priority(&mut world, C, 0);
     ahead(&mut world, C, 500);
     let end = world.nodes[&C].position;
@@ -83,7 +74,7 @@ fn a_candidate_fetches_what_only_a_standby_that_may_not_lead_has() {
 
 #[test]
 fn a_candidate_fetches_from_a_standby_that_is_being_removed() {
-    let mut world = three();
+    let mut world = World::three();
     world.group_mut().nodes.get_mut(&C).unwrap().leaving = true;
     ahead(&mut world, C, 500);
     let end = world.nodes[&C].position;
@@ -95,7 +86,7 @@ fn a_candidate_fetches_from_a_standby_that_is_being_removed() {
 
 #[test]
 fn the_higher_priority_leads_when_it_is_near_and_can_fetch_the_rest() {
-    let mut world = three();
+    let mut world = World::three();
     priority(&mut world, B, 90);
     ahead(&mut world, C, 500);
     world.run(3000);
@@ -104,13 +95,13 @@ fn the_higher_priority_leads_when_it_is_near_and_can_fetch_the_rest() {
 
 #[test]
 fn the_higher_priority_is_not_waited_for_when_it_is_far_behind_or_does_not_get_on() {
-    let mut far = three();
+    let mut far = World::three();
     priority(&mut far, B, 90);
     let bytes = far.settings.enable_sync_wal_log_threshold + 1;
     ahead(&mut far, C, bytes);
     far.run(3000);
     assert_eq!(primary(&far), Some(C));
-    let mut slow = three();
+    let mut slow = World::three();
     priority(&mut slow, B, 90);
     ahead(&mut slow, C, 500);
     for _ in 0..100 {
@@ -129,7 +120,7 @@ fn the_higher_priority_is_not_waited_for_when_it_is_far_behind_or_does_not_get_o
 
 #[test]
 fn a_source_that_dies_is_waited_for_by_name_and_served_from_when_it_is_back() {
-    let mut world = three();
+    let mut world = World::three();
     priority(&mut world, C, 0);
     ahead(&mut world, C, 500);
     // C promises, and is gone before B can begin.
@@ -152,7 +143,7 @@ fn a_source_that_dies_is_waited_for_by_name_and_served_from_when_it_is_back() {
 
 #[test]
 fn a_fetch_that_does_not_get_on_is_given_up_as_the_old_primary_is_back() {
-    let mut world = three();
+    let mut world = World::three();
     priority(&mut world, C, 0);
     ahead(&mut world, C, 500);
     world.nodes.get_mut(&A).unwrap().position = world.nodes[&C].position;
@@ -180,7 +171,7 @@ fn a_fetch_that_does_not_get_on_is_given_up_as_the_old_primary_is_back() {
 
 #[test]
 fn an_old_primary_without_its_data_takes_it_from_a_standby_that_may_not_lead() {
-    let mut world = three();
+    let mut world = World::three();
     priority(&mut world, C, 0);
     ahead(&mut world, C, 500);
     // The only one that may lead has promised, and is lost.
@@ -206,7 +197,7 @@ fn an_old_primary_without_its_data_takes_it_from_a_standby_that_may_not_lead() {
 
 #[test]
 fn a_copy_of_another_branch_is_replaced_from_the_source_and_stands_for_the_old_one() {
-    let mut world = three();
+    let mut world = World::three();
     priority(&mut world, C, 0);
     // B has a tail of a branch that nobody else has; its position is below C's all the same.
     world.nodes.get_mut(&C).unwrap().history = History {
@@ -242,7 +233,7 @@ fn a_copy_of_another_branch_is_replaced_from_the_source_and_stands_for_the_old_o
 
 #[test]
 fn when_nobody_may_lead_it_says_so_and_a_priority_is_the_way_out() {
-    let mut world = three();
+    let mut world = World::three();
     priority(&mut world, B, 0);
     priority(&mut world, C, 0);
     world.kill(A);
@@ -256,7 +247,7 @@ fn when_nobody_may_lead_it_says_so_and_a_priority_is_the_way_out() {
 
 #[test]
 fn a_node_that_an_operator_named_is_promoted_though_its_priority_is_zero() {
-    let mut world = three();
+    let mut world = World::three();
     priority(&mut world, C, 0);
     let (live, settings, now) = (world.live.clone(), world.settings.clone(), world.now);
     crate::group::operate::perform_promotion(
@@ -308,7 +299,7 @@ fn newcomers_begin_anew_when_the_only_node_with_data_is_removed() {
 
 #[test]
 fn a_node_that_is_removed_and_gone_before_it_says_so_leaves_the_table() {
-    let mut world = three();
+    let mut world = World::three();
     world.group_mut().nodes.get_mut(&C).unwrap().leaving = true;
     world.slow.insert(C);
     world.run(200);
@@ -321,7 +312,7 @@ fn a_node_that_is_removed_and_gone_before_it_says_so_leaves_the_table() {
 
 #[test]
 fn a_standby_that_is_frozen_is_taken_out_early_and_the_primary_is_replaced_without_it() {
-    let mut world = three();
+    let mut world = World::three();
     assert_eq!(world.sync().matches("standby_").count(), 2);
     world.freeze(C);
     world.run(3000);
@@ -346,7 +337,7 @@ fn a_standby_that_is_frozen_is_taken_out_early_and_the_primary_is_replaced_witho
 
 #[test]
 fn a_standby_whose_postgres_stays_down_is_taken_out_too() {
-    let mut world = three();
+    let mut world = World::three();
     world.nodes.get_mut(&C).unwrap().postgres = Postgres::Down { crashed: true };
     world.slow.insert(C);
     world.run(1000);
@@ -364,7 +355,7 @@ fn a_standby_whose_postgres_stays_down_is_taken_out_too() {
 
 /// One of two standbys freezes at the moment the primary dies.
 fn frozen_at_once() -> World {
-    let mut world = three();
+    let mut world = World::three();
     world.freeze(C);
     world.kill(A);
     world.run(8000);
@@ -417,11 +408,26 @@ fn the_named_way_out_strikes_entries_by_name_and_records_the_possible_loss() {
     assert_eq!(primary(&world), Some(B));
 }
 
+/// Whom the primary needs to have replaced, for nobody else can confirm.
+fn may_be_replaced(world: &World) -> Vec<NodeId> {
+    let (view, group) = (world.view(), world.group());
+    let facts = Facts {
+        formation: &view,
+        group,
+        live: &world.live,
+        settings: &world.settings,
+        now: world.now,
+        phase_since: world.now,
+    };
+    let nodes = group.nodes.values().filter(|n| facts.is_only_way(n));
+    nodes.map(|n| n.id).collect()
+}
+
 /// Power was lost everywhere while one primary after the other was promoted: the last one's names
 /// are two crashed former primaries, and one of those promised what the last one has.
 #[test]
 fn one_of_two_crashed_former_primaries_may_be_replaced_when_nobody_else_can_confirm() {
-    let mut world = three();
+    let mut world = World::three();
     let leader = world.group().primary.unwrap();
     for node in world.group_mut().nodes.values_mut() {
         node.confirmed = None;
@@ -430,19 +436,6 @@ fn one_of_two_crashed_former_primaries_may_be_replaced_when_nobody_else_can_conf
             node.admitted = node.copy.filter(|_| node.id == C).map(|c| (leader.term, c));
         }
     }
-    let may_be_replaced = |world: &World| -> Vec<NodeId> {
-        let (view, group) = (world.view(), world.group());
-        let facts = Facts {
-            formation: &view,
-            group,
-            live: &world.live,
-            settings: &world.settings,
-            now: world.now,
-            phase_since: world.now,
-        };
-        let nodes = group.nodes.values().filter(|n| facts.is_only_way(n));
-        nodes.map(|n| n.id).collect()
-    };
     assert_eq!(may_be_replaced(&world), [B]);
     // A standby that may stream confirms: then nobody is replaced.
     world.group_mut().nodes.get_mut(&C).unwrap().role = CopyRole::Standby;
@@ -453,7 +446,7 @@ fn one_of_two_crashed_former_primaries_may_be_replaced_when_nobody_else_can_conf
 /// they were named, and one standby alone could not confirm `ANY 2` without them.
 #[test]
 fn a_crashed_former_primary_may_be_replaced_when_too_few_others_can_confirm() {
-    let mut world = three();
+    let mut world = World::three();
     let d = world.add(true);
     world.run(3000);
     let leader = world.group().primary.unwrap();
@@ -464,19 +457,6 @@ fn a_crashed_former_primary_may_be_replaced_when_too_few_others_can_confirm() {
         }
     }
     assert!(leader.node == A && world.group().nodes[&d].admitted.is_some());
-    let may_be_replaced = |world: &World| -> Vec<NodeId> {
-        let (view, group) = (world.view(), world.group());
-        let facts = Facts {
-            formation: &view,
-            group,
-            live: &world.live,
-            settings: &world.settings,
-            now: world.now,
-            phase_since: world.now,
-        };
-        let nodes = group.nodes.values().filter(|n| facts.is_only_way(n));
-        nodes.map(|n| n.id).collect()
-    };
     assert_eq!(may_be_replaced(&world), [], "one is enough");
     world.group_mut().possible.last_mut().unwrap().config.number = 2;
     assert_eq!(may_be_replaced(&world), [B], "one at a time");
@@ -486,7 +466,7 @@ fn a_crashed_former_primary_may_be_replaced_when_too_few_others_can_confirm() {
 /// the others leave the names, or they could never be replaced.
 #[test]
 fn a_named_standby_outside_the_quorum_lets_the_others_be_replaced() {
-    let mut world = three();
+    let mut world = World::three();
     let d = world.add(true);
     world.run(3000);
     let all = listed(&world);

@@ -25,14 +25,6 @@ fn primary(world: &World) -> Option<NodeId> {
     world.group().primary.map(|l| l.node)
 }
 
-/// A primary and two standbys, settled.
-fn three() -> World {
-    let mut world = World::pair();
-    world.add(true);
-    world.run(3000);
-    world
-}
-
 /// The old program gave `apply_settings`, which its keeper could not reach from `single`.
 #[test]
 fn no_12_a_priority_is_set_while_the_first_standby_joins() {
@@ -56,7 +48,7 @@ fn no_12_a_priority_is_set_while_the_first_standby_joins() {
 /// The old program counted one silent member of the quorum as a missing vote, with the number at 0, too.
 #[test]
 fn no_20_with_the_number_at_zero_a_dead_standby_is_not_asked() {
-    let mut world = three();
+    let mut world = World::three();
     set_number_sync_standbys(&mut world.cluster, &formation(), 0).unwrap();
     world.run(1000);
     world.kill(C);
@@ -83,7 +75,7 @@ fn no_21_a_group_of_two_goes_on_alone_whatever_the_formation_asks_for() {
 /// The old program raised an explicit 0 to 1.
 #[test]
 fn no_22_a_number_that_was_set_by_hand_stays() {
-    assert_eq!(number(&three()), 1, "raised at the second standby");
+    assert_eq!(number(&World::three()), 1, "raised at the second standby");
     let mut world = World::pair();
     set_number_sync_standbys(&mut world.cluster, &formation(), 0).unwrap();
     world.add(true);
@@ -94,7 +86,7 @@ fn no_22_a_number_that_was_set_by_hand_stays() {
 /// The old program added and subtracted 101, and left it there when an election broke off.
 #[test]
 fn no_23_priorities_are_as_the_user_set_them_after_a_move_that_breaks_off() {
-    let mut world = three();
+    let mut world = World::three();
     for (node, priority) in [(A, 60), (B, 40), (C, 20)] {
         let name = world.group().nodes[&node].name.clone();
         set_candidate_priority(&mut world.cluster, &formation(), &name, priority).unwrap();
@@ -113,7 +105,7 @@ fn no_23_priorities_are_as_the_user_set_them_after_a_move_that_breaks_off() {
 /// The old program tore replication down on every standby, and nobody could take over.
 #[test]
 fn no_47_nobody_is_disturbed_when_nobody_can_take_over() {
-    let mut world = three();
+    let mut world = World::three();
     for node in [B, C] {
         let name = world.group().nodes[&node].name.clone();
         set_candidate_priority(&mut world.cluster, &formation(), &name, 0).unwrap();
@@ -137,7 +129,7 @@ fn no_47_nobody_is_disturbed_when_nobody_can_take_over() {
 /// old and the new one could be named.
 #[test]
 fn no_45_there_is_one_record_of_who_leads_at_every_moment() {
-    let mut world = three();
+    let mut world = World::three();
     world.kill(A);
     for _ in 0..400 {
         world.run(20);

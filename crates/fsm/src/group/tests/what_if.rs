@@ -9,13 +9,6 @@ const A: NodeId = NodeId(1);
 const B: NodeId = NodeId(2);
 const C: NodeId = NodeId(3);
 
-fn three() -> World {
-    let mut world = World::pair();
-    world.add(true);
-    world.run(3000);
-    world
-}
-
 fn ask(world: &World, node: NodeId, fault: Fault) -> WhatIf {
     what_if(
         &world.view(),
@@ -60,10 +53,10 @@ fn what_is_said_of_any_node_is_what_becomes_of_it() {
             holds(World::pair(), node, fault);
         }
         for node in [A, B, C] {
-            holds(three(), node, fault);
+            holds(World::three(), node, fault);
         }
         for (node, lost) in [(A, C), (A, B), (B, C)] {
-            let mut world = three();
+            let mut world = World::three();
             world.kill(lost);
             world.run(12_000);
             holds(world, node, fault);
@@ -79,7 +72,7 @@ fn priorities_choose_the_winner() {
         (0, 50, Some(C)),
         (0, 0, None),
     ] {
-        let mut world = three();
+        let mut world = World::three();
         for (node, priority) in [(B, b), (C, c)] {
             let node = world.group_mut().nodes.get_mut(&node).unwrap();
             node.candidate_priority = priority;
@@ -121,8 +114,8 @@ fn the_loss_of_a_standby_says_that_the_next_loss_is_not_answered() {
     );
     let silent = ask(&world, B, Fault::Silent).estimated_ms.unwrap();
     assert!((2500..4000).contains(&silent), "{silent}");
-    assert_eq!(ask(&three(), B, Fault::Silent).estimated_ms, Some(0));
-    let said = ask(&three(), B, Fault::Down);
+    assert_eq!(ask(&World::three(), B, Fault::Silent).estimated_ms, Some(0));
+    let said = ask(&World::three(), B, Fault::Down);
     assert_eq!(said.automatic_failover_afterwards.as_deref(), Some("on"));
 }
 

@@ -98,6 +98,18 @@ impl World {
         world
     }
 
+    /// A primary and two standbys, settled.
+    pub(crate) fn three() -> Self {
+        let mut world = Self::pair();
+        let third = world.add(true);
+        world.run(3000);
+        assert_eq!(
+            [world.state(2), world.state(third.0)],
+            ["secondary/secondary"; 2]
+        );
+        world
+    }
+
     pub(crate) fn add(&mut self, quorum: bool) -> NodeId {
         let number = self.nodes.len() + 1;
         let wish = Registration {
