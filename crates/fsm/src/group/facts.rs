@@ -317,9 +317,9 @@ impl<'a> Facts<'a> {
 
     /// Whether a named copy has to be replaced because nobody else can ever confirm (`safety.md`
     /// §2.6): nothing of this term was confirmed, `''` is not allowed, and fewer copies may stream,
-    /// named or not, than a commit needs. It has not streamed in this term, so it counts for nothing of it, and
-    /// its new copy counts only once it is listed itself: until then the primary is needed. One at
-    /// a time. A former primary that was admitted by its promise has still to become a standby, and
+    /// named or not, than a commit needs. It has not streamed in this term, so it counts for nothing
+    /// of it, and its new copy counts only once it is listed itself: until then the primary is
+    /// needed. One at a time. A former primary that was admitted by its promise has still to become a standby, and
     /// may need to be replaced for that: it is no other that can confirm.
     #[must_use]
     pub fn is_only_way(&self, node: &Node) -> bool {

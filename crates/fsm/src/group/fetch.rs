@@ -87,8 +87,8 @@ fn change(
     }
 }
 
-/// `others` tells who has everything and can be promoted, and whether the old primary, which is back,
-/// could be opened again.
+/// The last argument tells who has everything and can be promoted, and whether the old primary could
+/// be opened again.
 fn going_on(
     facts: &Facts<'_>,
     group: &mut Group,
